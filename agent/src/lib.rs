@@ -1,0 +1,7 @@
+//! PID 1 inside the guest, and the messages it speaks with the engine.
+//!
+//! The library half is shared by both ends: [`protocol`] is what travels over vsock, [`user`] turns an image's
+//! `User` string into numbers. The binary half (`main.rs`) is the agent itself and runs only in a guest.
+
+pub mod protocol;
+pub mod user;

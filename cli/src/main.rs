@@ -1,0 +1,3 @@
+//! The carve binary: one file per verb, parse, call, print.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! An OCI runtime: turns a bundle into a process.

@@ -1,0 +1,1 @@
+//! Instances of either kind: lifecycle, state, monitor process, networks.

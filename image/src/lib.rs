@@ -1,0 +1,1 @@
+//! OCI images: reference, store, layers.

@@ -1,0 +1,1 @@
+//! A VMM: turns a VmConfig into a running virtual machine.
