@@ -18,6 +18,8 @@ pub const HOST_CID: u32 = 2;
 pub const ENGINE_PORT: u32 = 1024;
 /// The longest frame either side accepts, in bytes (kind and payload).
 pub const MAX_FRAME: usize = 1 << 20;
+/// Bytes of a frame before its payload: the length and the kind.
+pub const HEADER: usize = 5;
 /// Output and input are cut into pieces of at most this many bytes.
 pub const CHUNK: usize = 32 << 10;
 
@@ -60,7 +62,7 @@ pub enum FromAgent {
 /// Everything the agent needs to run one app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
-    /// Host time in nanoseconds since the Unix epoch, to set the guest's clock by.
+    /// Host time in nanoseconds since the Unix epoch, to set the guest's clock by; 0 leaves the clock alone.
     pub time_ns: u64,
     /// The guest's host name.
     pub hostname: String,
@@ -70,7 +72,7 @@ pub struct Start {
     pub network: Option<Network>,
     /// Address and name pairs for `/etc/hosts`, beside localhost.
     pub hosts: Vec<(String, String)>,
-    /// Contents of `/etc/resolv.conf`.
+    /// Contents of `/etc/resolv.conf`; empty leaves the image's file alone.
     pub resolv_conf: String,
     /// The app.
     pub process: Process,
@@ -154,16 +156,38 @@ pub trait Message: Sized {
 /// # Errors
 /// What the writer answers, or `InvalidInput` when the message is longer than [`MAX_FRAME`].
 pub fn send<M: Message>(to: &mut impl Write, message: &M) -> io::Result<()> {
-    let (kind, payload) = message.encode();
-    let length = payload.len() + 1;
-    if length > MAX_FRAME {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("message of {length} bytes is too long")));
-    }
-    let mut frame = Vec::with_capacity(4 + length);
-    frame.extend_from_slice(&u32::try_from(length).expect("MAX_FRAME fits in a u32").to_le_bytes());
-    frame.push(kind);
-    frame.extend_from_slice(&payload);
+    let mut frame = Vec::new();
+    append(&mut frame, message)?;
     to.write_all(&frame)
+}
+
+/// Appends one message as one frame to bytes that are sent later.
+///
+/// # Errors
+/// `InvalidInput` when the message is longer than [`MAX_FRAME`]; nothing is appended then.
+pub fn append<M: Message>(to: &mut Vec<u8>, message: &M) -> io::Result<()> {
+    let (kind, payload) = message.encode();
+    let header = header(kind, payload.len())?;
+    to.reserve(header.len() + payload.len());
+    to.extend_from_slice(&header);
+    to.extend_from_slice(&payload);
+    Ok(())
+}
+
+/// The first bytes of a frame: its length and its kind.
+///
+/// # Errors
+/// `InvalidInput` when kind and payload are longer than [`MAX_FRAME`].
+pub fn header(kind: u8, payload_len: usize) -> io::Result<[u8; HEADER]> {
+    let length = payload_len.saturating_add(1);
+    if length > MAX_FRAME {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("message of {length} bytes is too long"),
+        ));
+    }
+    let [a, b, c, d] = u32::try_from(length).expect("MAX_FRAME fits in a u32").to_le_bytes();
+    Ok([a, b, c, d, kind])
 }
 
 /// Reads one message; `None` when the other end closed between two frames.
@@ -183,15 +207,35 @@ pub fn receive<M: Message>(from: &mut impl Read) -> io::Result<Option<M>> {
             Err(e) => return Err(e),
         }
     }
-    let length = u32::from_le_bytes(length) as usize;
-    if length == 0 || length > MAX_FRAME {
-        return Err(invalid(format!("frame of {length} bytes")));
-    }
+    let length = frame_length(length)?;
     let mut kind = [0; 1];
     from.read_exact(&mut kind)?;
     let mut payload = vec![0; length - 1];
     from.read_exact(&mut payload)?;
     M::decode(kind[0], payload).map(Some)
+}
+
+/// The message at the front of `bytes`, with the bytes it takes; `None` while it is not all there.
+///
+/// # Errors
+/// `InvalidData` for a frame that is too long, empty or not understood, as soon as its length is known.
+pub fn parse<M: Message>(bytes: &[u8]) -> io::Result<Option<(M, usize)>> {
+    let Some((length, rest)) = bytes.split_first_chunk() else {
+        return Ok(None);
+    };
+    let length = frame_length(*length)?;
+    match rest.get(..length).and_then(<[u8]>::split_first) {
+        Some((&kind, payload)) => Ok(Some((M::decode(kind, payload.to_vec())?, 4 + length))),
+        None => Ok(None),
+    }
+}
+
+fn frame_length(bytes: [u8; 4]) -> io::Result<usize> {
+    let length = u32::from_le_bytes(bytes) as usize;
+    if length == 0 || length > MAX_FRAME {
+        return Err(invalid(format!("frame of {length} bytes")));
+    }
+    Ok(length)
 }
 
 impl Message for ToAgent {
@@ -219,13 +263,20 @@ impl Message for ToAgent {
     }
 }
 
+impl FromAgent {
+    /// The frame kind of [`FromAgent::Stdout`], for whoever builds the frame around the bytes in place.
+    pub const STDOUT: u8 = b'o';
+    /// The frame kind of [`FromAgent::Stderr`].
+    pub const STDERR: u8 = b'e';
+}
+
 impl Message for FromAgent {
     fn encode(&self) -> (u8, Vec<u8>) {
         match self {
             Self::Ready => (b'R', Vec::new()),
             Self::Started(pid) => (b'P', json(pid)),
-            Self::Stdout(bytes) => (b'o', bytes.clone()),
-            Self::Stderr(bytes) => (b'e', bytes.clone()),
+            Self::Stdout(bytes) => (Self::STDOUT, bytes.clone()),
+            Self::Stderr(bytes) => (Self::STDERR, bytes.clone()),
             Self::Exited(code) => (b'X', json(code)),
             Self::Failed(failure) => (b'F', json(failure)),
             Self::Stats(stats) => (b't', json(stats)),
@@ -236,8 +287,8 @@ impl Message for FromAgent {
         Ok(match kind {
             b'R' => Self::Ready,
             b'P' => Self::Started(from_json(&payload)?),
-            b'o' => Self::Stdout(payload),
-            b'e' => Self::Stderr(payload),
+            Self::STDOUT => Self::Stdout(payload),
+            Self::STDERR => Self::Stderr(payload),
             b'X' => Self::Exited(from_json(&payload)?),
             b'F' => Self::Failed(from_json(&payload)?),
             b't' => Self::Stats(from_json(&payload)?),
@@ -256,4 +307,131 @@ fn from_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> io::Result<T> {
 
 fn invalid(message: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn round_trip<M: Message + PartialEq + std::fmt::Debug>(message: &M) {
+        let mut bytes = Vec::new();
+        send(&mut bytes, message).expect("sent");
+        assert_eq!(receive::<M>(&mut bytes.as_slice()).expect("received").as_ref(), Some(message));
+        let (parsed, used) = parse::<M>(&bytes).expect("parsed").expect("whole");
+        assert_eq!((&parsed, used), (message, bytes.len()));
+        for cut in 0..bytes.len().min(64) {
+            assert!(parse::<M>(&bytes[..cut]).expect("not yet wrong").is_none(), "cut at {cut}");
+        }
+    }
+
+    fn start() -> impl Strategy<Value = Start> {
+        let network =
+            proptest::option::of((any::<[u8; 4]>(), any::<u8>(), any::<[u8; 4]>(), any::<u16>()).prop_map(
+                |(address, prefix, gateway, mtu)| Network {
+                    address: address.into(),
+                    prefix,
+                    gateway: gateway.into(),
+                    mtu,
+                },
+            ));
+        let root = (vec(any::<u32>(), 0..4), any::<u32>())
+            .prop_map(|(layers, writable)| RootDisks { layers, writable });
+        let strings = || vec(any::<String>(), 0..4);
+        let process = (strings(), strings(), any::<String>(), any::<String>())
+            .prop_map(|(args, env, cwd, user)| Process { args, env, cwd, user });
+        let hosts = vec((any::<String>(), any::<String>()), 0..3);
+        (any::<u64>(), any::<String>(), root, network, hosts, any::<String>(), process).prop_map(
+            |(time_ns, hostname, root, network, hosts, resolv_conf, process)| Start {
+                time_ns,
+                hostname,
+                root,
+                network,
+                hosts,
+                resolv_conf,
+                process,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn messages_to_the_agent_survive_the_trip(start in start(), bytes in vec(any::<u8>(), 0..2000), n: i32) {
+            let start = ToAgent::Start(Box::new(start));
+            for message in [start, ToAgent::Stdin(bytes), ToAgent::CloseStdin, ToAgent::Signal(n), ToAgent::Stats,
+                ToAgent::Shutdown]
+            {
+                round_trip(&message);
+            }
+        }
+
+        #[test]
+        fn messages_from_the_agent_survive_the_trip(
+            bytes in vec(any::<u8>(), 0..2000), code: i32, pid: u32, message: String, sizes: [u64; 6],
+        ) {
+            let [total, free, page_cache, anon, kernel, agent] = sizes;
+            let stats = GuestStats { total, free, page_cache, anon, kernel, agent };
+            let failure = Failure { exit_code: code, message };
+            for message in [FromAgent::Ready, FromAgent::Started(pid), FromAgent::Stdout(bytes.clone()),
+                FromAgent::Stderr(bytes), FromAgent::Exited(code), FromAgent::Failed(failure),
+                FromAgent::Stats(stats)]
+            {
+                round_trip(&message);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_message_or_an_error(bytes in vec(any::<u8>(), 0..300)) {
+            let _ = parse::<ToAgent>(&bytes);
+            let _ = parse::<FromAgent>(&bytes);
+            let _ = receive::<FromAgent>(&mut bytes.as_slice());
+        }
+    }
+
+    fn kind_of<T: std::fmt::Debug>(result: io::Result<T>) -> io::ErrorKind {
+        result.expect_err("refused").kind()
+    }
+
+    #[test]
+    fn frames_that_are_empty_or_too_long_are_refused_before_they_arrive() {
+        for length in [0, u32::try_from(MAX_FRAME).expect("small") + 1, u32::MAX] {
+            let bytes = length.to_le_bytes();
+            assert_eq!(kind_of(parse::<ToAgent>(&bytes)), io::ErrorKind::InvalidData, "{length}");
+            assert_eq!(kind_of(receive::<FromAgent>(&mut bytes.as_slice())), io::ErrorKind::InvalidData);
+        }
+    }
+
+    #[test]
+    fn the_longest_frame_passes_and_one_byte_more_does_not() {
+        round_trip(&ToAgent::Stdin(vec![7; MAX_FRAME - 1]));
+        let mut sent = Vec::new();
+        let refused = send(&mut sent, &ToAgent::Stdin(vec![7; MAX_FRAME]));
+        assert_eq!((kind_of(refused), sent.len()), (io::ErrorKind::InvalidInput, 0));
+    }
+
+    #[test]
+    fn unknown_kinds_are_refused() {
+        let frame = [1, 0, 0, 0, b'?'];
+        assert_eq!(kind_of(parse::<ToAgent>(&frame)), io::ErrorKind::InvalidData);
+        assert_eq!(kind_of(parse::<FromAgent>(&frame)), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn payloads_of_another_shape_are_refused() {
+        let frame = [3, 0, 0, 0, b'S', b'{', b'}'];
+        assert_eq!(kind_of(parse::<ToAgent>(&frame)), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_stream_that_ends_between_frames_is_over_and_inside_one_is_broken() {
+        let mut bytes = Vec::new();
+        send(&mut bytes, &FromAgent::Started(7)).expect("sent");
+        assert_eq!(receive::<FromAgent>(&mut [].as_slice()).expect("end"), None);
+        for cut in 1..bytes.len() {
+            let result = receive::<FromAgent>(&mut &bytes[..cut]);
+            assert_eq!(kind_of(result), io::ErrorKind::UnexpectedEof, "cut at {cut}");
+        }
+    }
 }
