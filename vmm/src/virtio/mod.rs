@@ -1,0 +1,39 @@
+//! virtio devices behind the virtio-mmio transport (virtio 1.2).
+//!
+//! * [`MmioTransport`] is what the guest sees on the bus: registers, feature negotiation, queue set-up, the status
+//!   state machine. It owns everything that is the same for all devices.
+//! * [`VirtioDevice`] is what a device model adds: its type, features, config space, and what it does with its queues.
+//! * [`Attachment`] connects an activated device with the event loop thread.
+//!
+//! Every device folder holds the same files: `device.rs` (the model), `event_handler.rs` (which descriptor wakes which
+//! part of it), `config.rs` (its config space), and one file per concept of its own.
+//!
+//! ```text
+//!   vCPU thread                                event loop thread
+//!   ───────────                                ─────────────────
+//!   MMIO exit → Bus → MmioTransport            EventLoop → Attachment
+//!                        │ activate, reset         │ on_queue, on_fd
+//!                        └──► Mutex<dyn VirtioDevice> ◄┘
+//!                                  │ VirtQueue: pop, add_used, signal
+//!                                  └──► Interrupt → InterruptLine (an irqfd)
+//! ```
+
+pub mod attach;
+pub mod block;
+pub mod chain;
+mod config_space;
+pub mod device;
+pub mod interrupt;
+pub mod mmio;
+pub mod queue_setup;
+pub mod segments;
+pub mod status;
+#[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the numbers in tests are small")]
+mod testing;
+pub mod virtqueue;
+
+pub use attach::{Attachment, EventLoop};
+pub use block::{Block, BlockConfig};
+pub use device::{Activation, EventHandler, VirtioDevice, Watch};
+pub use mmio::MmioTransport;

@@ -1,0 +1,150 @@
+//! A live queue: the ring, the memory it lies in, the driver's notifications and the interrupt back.
+//!
+//! A ring whose indices or addresses make no sense cannot be served any more: the device then asks for a reset, as
+//! virtio 1.2 section 2.1.2 wants it, and the queue yields nothing until that comes.
+
+use std::sync::Arc;
+
+use virtio_queue::{Error as RingError, Queue, QueueOwnedT, QueueT};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::memory::GuestMemory;
+use crate::virtio::chain::Chain;
+use crate::virtio::interrupt::Interrupt;
+
+/// The chains that one wake-up may take from a queue before other devices get their turn.
+pub const BUDGET: usize = 256;
+
+/// A queue of an activated device.
+#[derive(Debug)]
+pub struct VirtQueue {
+    ring: Queue,
+    memory: GuestMemory,
+    notification: EventFd,
+    interrupt: Arc<Interrupt>,
+    broken: bool,
+}
+
+impl VirtQueue {
+    /// A queue over a checked `ring` in `memory`; the driver's notifications arrive on `notification`.
+    pub fn new(ring: Queue, memory: GuestMemory, notification: EventFd, interrupt: Arc<Interrupt>) -> Self {
+        Self { ring, memory, notification, interrupt, broken: false }
+    }
+
+    /// The guest memory that chains of this queue point into.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+
+    /// The number of descriptors, chosen by the driver.
+    pub fn size(&self) -> u16 {
+        self.ring.size()
+    }
+
+    /// The next available chain.
+    pub fn pop(&mut self) -> Option<Chain> {
+        if self.broken {
+            return None;
+        }
+        match self.ring.iter(&self.memory) {
+            Ok(mut chains) => chains.next().map(Chain::parse),
+            Err(error) => {
+                self.fail(&error);
+                None
+            }
+        }
+    }
+
+    /// Puts the chain that was popped last back, so that the next `pop` yields it again.
+    pub fn undo_pop(&mut self) {
+        self.ring.go_to_previous_position();
+    }
+
+    /// Returns a chain to the driver with `written` bytes filled in. Call [`Self::signal`] after the last of a batch.
+    pub fn add_used(&mut self, head: u16, written: u32) {
+        if let Err(error) = self.ring.add_used(&self.memory, head, written) {
+            self.fail(&error);
+        }
+    }
+
+    /// Interrupts the driver for the chains returned since the last call, unless it does not want that now.
+    pub fn signal(&mut self) {
+        if self.broken {
+            return;
+        }
+        match self.ring.needs_notification(&self.memory) {
+            Ok(true) => self.interrupt.used_buffers(),
+            Ok(false) => {}
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Serves available chains: `serve` returns the bytes written, or `None` to put the chain back and stop.
+    /// At most [`BUDGET`] chains are taken; if there are more, the queue wakes itself up again.
+    pub fn serve(&mut self, mut serve: impl FnMut(&GuestMemory, Chain) -> Option<u32>) {
+        let mut taken = 0;
+        loop {
+            self.pause_notifications();
+            while taken < BUDGET
+                && let Some(chain) = self.pop()
+            {
+                let head = chain.head;
+                let Some(written) = serve(&self.memory, chain) else {
+                    self.undo_pop();
+                    self.signal_if(taken > 0);
+                    self.resume_notifications();
+                    return;
+                };
+                self.add_used(head, written);
+                taken += 1;
+            }
+            if taken == BUDGET {
+                self.wake();
+                break;
+            }
+            if !self.resume_notifications() {
+                break;
+            }
+        }
+        self.signal_if(taken > 0);
+    }
+
+    fn signal_if(&mut self, any: bool) {
+        if any {
+            self.signal();
+        }
+    }
+
+    /// Tells the driver that it need not notify while the queue is being served.
+    pub fn pause_notifications(&mut self) {
+        if !self.broken
+            && let Err(error) = self.ring.disable_notification(&self.memory)
+        {
+            self.fail(&error);
+        }
+    }
+
+    /// Asks the driver to notify again; true if chains have become available in the meantime.
+    pub fn resume_notifications(&mut self) -> bool {
+        if self.broken {
+            return false;
+        }
+        self.ring.enable_notification(&self.memory).unwrap_or_else(|error| {
+            self.fail(&error);
+            false
+        })
+    }
+
+    /// Makes the event loop come back to this queue.
+    pub fn wake(&self) {
+        if let Err(error) = self.notification.write(1) {
+            tracing::error!(%error, "cannot wake a virtqueue");
+        }
+    }
+
+    fn fail(&mut self, error: &RingError) {
+        tracing::warn!(%error, "a virtqueue is broken; the device needs a reset");
+        self.broken = true;
+        self.interrupt.device_needs_reset();
+    }
+}
