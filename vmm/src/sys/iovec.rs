@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::ptr;
 
 use vm_memory::VolatileSlice;
 
@@ -31,6 +32,40 @@ pub(crate) fn write_at(file: impl AsFd, slices: &[VolatileSlice<'_>], offset: u6
     call(slices, |vector, count| {
         // SAFETY: `vector` holds `count` entries, each a mapped, readable run of guest memory (see `call`).
         unsafe { libc::pwritev(file.as_fd().as_raw_fd(), vector, count, offset) }
+    })
+}
+
+/// `readv`: fills `slices` from a stream or one packet. Returns the bytes read; 0 at the end of the stream.
+///
+/// # Errors
+///
+/// What the system call says, except EINTR, which is tried again.
+pub(crate) fn read(stream: impl AsFd, slices: &[VolatileSlice<'_>]) -> io::Result<usize> {
+    call(slices, |vector, count| {
+        // SAFETY: `vector` holds `count` entries, each a mapped, writable run of guest memory (see `call`).
+        unsafe { libc::readv(stream.as_fd().as_raw_fd(), vector, count) }
+    })
+}
+
+/// `sendmsg`: writes `slices` to a socket. A peer that is gone is an error (EPIPE) and not a signal.
+///
+/// # Errors
+///
+/// What the system call says, except EINTR, which is tried again.
+pub(crate) fn send(socket: impl AsFd, slices: &[VolatileSlice<'_>]) -> io::Result<usize> {
+    call(slices, |vector, count| {
+        let message = libc::msghdr {
+            msg_name: ptr::null_mut(),
+            msg_namelen: 0,
+            msg_iov: vector.cast_mut(),
+            msg_iovlen: count.unsigned_abs() as usize,
+            msg_control: ptr::null_mut(),
+            msg_controllen: 0,
+            msg_flags: 0,
+        };
+        // SAFETY: the message has neither address nor control data, and its vector holds `count` entries, each a
+        // mapped, readable run of guest memory (see `call`).
+        unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) }
     })
 }
 

@@ -32,8 +32,10 @@ pub mod status;
 #[expect(clippy::cast_possible_truncation, reason = "the numbers in tests are small")]
 mod testing;
 pub mod virtqueue;
+pub mod vsock;
 
 pub use attach::{Attachment, EventLoop};
 pub use block::{Block, BlockConfig};
 pub use device::{Activation, EventHandler, VirtioDevice, Watch};
 pub use mmio::MmioTransport;
+pub use vsock::{Vsock, VsockConfig};
