@@ -1,1 +1,31 @@
-//! A VMM: turns a VmConfig into a running virtual machine.
+//! A VMM: turns a [`VmConfig`] into a running virtual machine.
+//!
+//! ```text
+//!   VmConfig ──Vm::build──► Vm ──start──► RunningVm ──wait──► VmExit, or why the guest died
+//! ```
+//!
+//! `machine` holds these steps; `boot` reads kernels and describes the machine to them; `cpu` is the interface of a
+//! CPU engine and `kvm` the one there is; `legacy` and [`virtio`] are the devices on the [`bus`]; [`memory`] is the
+//! guest's RAM and its map; [`events`] says what happened when. Knows no images and no containers.
+
+mod boot;
+pub mod bus;
+pub mod config;
+mod cpu;
+pub mod events;
+pub mod interrupt;
+mod kvm;
+mod legacy;
+mod machine;
+pub mod memory;
+mod sys;
+pub mod virtio;
+
+pub use boot::BootError;
+pub use config::{ConfigError, DiskConfig, NetConfig, SerialConfig, VmConfig, VsockConfig};
+pub use cpu::{CpuError, Death};
+pub use events::{BootEvent, EventSink, Milestone};
+pub use kvm::KvmError;
+pub use legacy::boot_timer::BOOT_TIMER_PORT;
+pub use machine::{BuildError, DeviceError, RunningVm, Vm, VmExit};
+pub use memory::MemoryError;

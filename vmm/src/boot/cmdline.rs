@@ -1,0 +1,96 @@
+//! The kernel command line: our defaults, the devices, and what the user adds, in that order so that the user
+//! has the last word.
+
+use vm_memory::{Bytes, GuestAddress};
+
+use super::BootError;
+use crate::memory::{GuestMemory, layout};
+
+/// What every guest gets.
+///
+/// - `reboot=k`: reset through the keyboard controller, which we answer at once; `panic=-1`: reset on panic.
+/// - `random.trust_cpu=on`: the generator is seeded by RDRAND, so nothing waits for entropy.
+/// - `i8042.*`: there is no keyboard or mouse behind the controller; do not wait for one.
+const DEFAULTS: &str = "reboot=k panic=-1 random.trust_cpu=on i8042.noaux i8042.nokbd";
+/// A serial port on the host side: talk there.
+const WITH_SERIAL: &str = "console=ttyS0 8250.nr_uarts=1";
+/// No serial port on the host side: do not even look for one, and format no messages.
+const WITHOUT_SERIAL: &str = "quiet 8250.nr_uarts=0";
+
+/// A command line under construction.
+#[derive(Debug, Clone)]
+pub(crate) struct Cmdline(String);
+
+impl Cmdline {
+    /// The defaults for a guest with or without a serial console.
+    pub(crate) fn new(serial: bool) -> Self {
+        Self(format!("{DEFAULTS} {}", if serial { WITH_SERIAL } else { WITHOUT_SERIAL }))
+    }
+
+    /// Adds parameters, separated from what is there.
+    pub(crate) fn push(&mut self, parameters: &str) {
+        let parameters = parameters.trim();
+        if !parameters.is_empty() {
+            self.0.push(' ');
+            self.0.push_str(parameters);
+        }
+    }
+
+    /// Announces a virtio-mmio device (kernel: drivers/virtio/virtio_mmio.c).
+    pub(crate) fn push_virtio_mmio(&mut self, base: u64, irq: u32) {
+        self.push(&format!("virtio_mmio.device={}K@{base:#x}:{irq}", layout::VIRTIO_MMIO_LEN >> 10));
+    }
+
+    /// Length in bytes, without the terminating zero.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Writes it where the boot protocols point to.
+    ///
+    /// # Errors
+    /// It is longer than `max`, or holds bytes that are not printable ASCII.
+    pub(super) fn write_to(&self, memory: &GuestMemory, max: usize) -> Result<(), BootError> {
+        if self.len() > max {
+            return Err(BootError::CmdlineTooLong { len: self.len(), max });
+        }
+        if let Some((at, byte)) = self.0.bytes().enumerate().find(|(_, b)| !(0x20..0x7f).contains(b)) {
+            return Err(BootError::CmdlineByte { byte, at });
+        }
+        memory.write_slice(self.0.as_bytes(), GuestAddress(layout::CMDLINE))?;
+        memory.write_obj(0u8, GuestAddress(layout::CMDLINE + self.len() as u64))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::memory::map_guest_ram;
+
+    #[test]
+    fn the_user_has_the_last_word() {
+        let mut cmdline = Cmdline::new(true);
+        cmdline.push_virtio_mmio(0xd000_0000, 5);
+        cmdline.push(" panic=5 ");
+        cmdline.push("");
+        expect!["reboot=k panic=-1 random.trust_cpu=on i8042.noaux i8042.nokbd console=ttyS0 8250.nr_uarts=1 virtio_mmio.device=4K@0xd0000000:5 panic=5"]
+            .assert_eq(&cmdline.0);
+    }
+
+    #[test]
+    fn without_a_serial_port_there_is_no_console_on_one() {
+        assert!(!Cmdline::new(false).0.contains("ttyS0"));
+    }
+
+    #[test]
+    fn what_cannot_be_passed_is_refused() {
+        let memory = map_guest_ram(layout::MIB).unwrap();
+        let mut cmdline = Cmdline::new(false);
+        assert!(matches!(cmdline.write_to(&memory, 10), Err(BootError::CmdlineTooLong { max: 10, .. })));
+        cmdline.push("a\nb");
+        assert!(matches!(cmdline.write_to(&memory, 2047), Err(BootError::CmdlineByte { byte: b'\n', .. })));
+    }
+}

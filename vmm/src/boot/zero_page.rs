@@ -1,0 +1,84 @@
+//! `struct boot_params`, the "zero page" of the Linux boot protocol: memory map, command line, initrd.
+//! Documentation/x86/zero-page.rst and boot.rst.
+
+use linux_loader::bootparam::{boot_e820_entry, boot_params, setup_header};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
+
+use super::initrd::Initrd;
+use crate::memory::GuestMemory;
+use crate::memory::layout::{self, RamRange};
+
+/// e820 type of usable memory.
+const E820_RAM: u32 = 1;
+/// e820 type of memory to keep away from.
+const E820_RESERVED: u32 = 2;
+/// A boot loader without an assigned number.
+const LOADER_OTHER: u8 = 0xff;
+
+/// Writes the zero page for a kernel with the setup `header` of its bzImage, if it came in one.
+pub(super) fn write_to(
+    memory: &GuestMemory,
+    ram: &[RamRange],
+    header: Option<&setup_header>,
+    cmdline_len: usize,
+    initrd: Option<Initrd>,
+) -> Result<(), GuestMemoryError> {
+    let params = boot_parameters(ram, header, cmdline_len, initrd);
+    memory.write_obj(params, GuestAddress(layout::ZERO_PAGE))
+}
+
+fn boot_parameters(
+    ram: &[RamRange],
+    header: Option<&setup_header>,
+    cmdline_len: usize,
+    initrd: Option<Initrd>,
+) -> boot_params {
+    let mut params = boot_params { hdr: header.copied().unwrap_or_default(), ..boot_params::default() };
+    let hdr = &mut params.hdr;
+    if header.is_none() {
+        hdr.boot_flag = 0xaa55;
+        hdr.header = 0x5372_6448; // "HdrS"
+        hdr.kernel_alignment = 0x100_0000;
+        hdr.cmdline_size = u32::try_from(cmdline_len).unwrap_or_default();
+    }
+    hdr.type_of_loader = LOADER_OTHER;
+    hdr.cmd_line_ptr = u32::try_from(layout::CMDLINE).expect("the command line is below 1 MiB");
+    if let Some(initrd) = initrd {
+        hdr.ramdisk_image = initrd.address;
+        hdr.ramdisk_size = initrd.len;
+    }
+    let reserved = (layout::MP_TABLE, 0xa_0000 - layout::MP_TABLE, E820_RESERVED);
+    let map = ram.iter().map(|range| (range.base, range.len, E820_RAM)).chain([reserved]);
+    let mut entries = 0;
+    for (slot, (addr, size, kind)) in params.e820_table.iter_mut().zip(map) {
+        *slot = boot_e820_entry { addr, size, r#type: kind };
+        entries += 1;
+    }
+    params.e820_entries = entries;
+    params
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ram_initrd_and_command_line_are_announced() {
+        let ram = layout::usable_ram(4096 * layout::MIB);
+        let params = boot_parameters(&ram, None, 20, Some(Initrd { address: 0x700_0000, len: 99 }));
+        let (image, size, cmdline) =
+            (params.hdr.ramdisk_image, params.hdr.ramdisk_size, params.hdr.cmd_line_ptr);
+        assert_eq!((image, size, cmdline), (0x700_0000, 99, 0x2_0000));
+        assert_eq!(params.e820_entries, 4);
+        let types: Vec<u32> = params.e820_table[..4].iter().map(|e| e.r#type).collect();
+        assert_eq!(types, [E820_RAM, E820_RAM, E820_RAM, E820_RESERVED]);
+    }
+
+    #[test]
+    fn the_header_of_a_bzimage_is_handed_on() {
+        let header = setup_header { init_size: 0x1234, ..setup_header::default() };
+        let params = boot_parameters(&[], Some(&header), 0, None);
+        let (init_size, loader) = (params.hdr.init_size, params.hdr.type_of_loader);
+        assert_eq!((init_size, loader), (0x1234, LOADER_OTHER));
+    }
+}

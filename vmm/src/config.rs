@@ -1,0 +1,168 @@
+//! What a virtual machine is to be: plain data.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Least memory that holds the boot structures and any kernel at all, in MiB.
+const MIN_MEMORY_MIB: u32 = 4;
+/// Most virtio devices: each has an input of the I/O APIC.
+const MAX_DEVICES: usize = 16;
+
+/// A virtual machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VmConfig {
+    /// An ELF vmlinux, a bzImage, or an ELF file with a PVH note.
+    pub kernel: PathBuf,
+    /// Initial RAM disk.
+    #[serde(default)]
+    pub initrd: Option<PathBuf>,
+    /// Added to the kernel's command line, where it has the last word.
+    #[serde(default)]
+    pub cmdline: String,
+    /// RAM in MiB.
+    pub memory_mib: u32,
+    /// Virtual CPUs; one, so far.
+    #[serde(default = "one")]
+    pub vcpus: u8,
+    /// virtio block devices: /dev/vda, /dev/vdb, … in this order.
+    #[serde(default)]
+    pub disks: Vec<DiskConfig>,
+    /// virtio network devices: eth0, … in this order. They hold open descriptors and are not serialised.
+    #[serde(skip)]
+    pub nets: Vec<NetConfig>,
+    /// virtio socket device.
+    #[serde(default)]
+    pub vsock: Option<VsockConfig>,
+    /// Where the first serial port leads.
+    #[serde(default)]
+    pub serial: SerialConfig,
+}
+
+fn one() -> u8 {
+    1
+}
+
+/// A disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DiskConfig {
+    /// Raw image file or block device.
+    pub path: PathBuf,
+    /// The guest may not write.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Up to 20 bytes that the guest sees as the serial number.
+    #[serde(default)]
+    pub id: String,
+}
+
+/// A network device on a tap interface that is open already.
+#[derive(Debug, Clone)]
+pub struct NetConfig {
+    /// The tap, opened with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR.
+    pub tap: Arc<File>,
+    /// The guest's hardware address.
+    pub mac: [u8; 6],
+    /// Largest packet, in bytes.
+    pub mtu: u16,
+}
+
+/// A socket device in the hybrid form.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VsockConfig {
+    /// The guest's context id, 3 or more.
+    pub cid: u32,
+    /// The Unix socket on the host; ports the guest connects to are at this path with `_PORT` appended.
+    pub uds_path: PathBuf,
+}
+
+/// The other end of the first serial port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SerialConfig {
+    /// Nothing; the kernel is not told of a console there.
+    #[default]
+    None,
+    /// Standard input and output, a terminal in raw mode.
+    Stdio,
+    /// Output appended to a file.
+    File(PathBuf),
+}
+
+/// A configuration that cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Too few or too many CPUs.
+    #[error("{0} vCPUs were asked for; this version runs exactly 1")]
+    Vcpus(u8),
+    /// Too little memory.
+    #[error("{0} MiB of memory are too little; give the guest at least {MIN_MEMORY_MIB}")]
+    Memory(u32),
+    /// Too many devices.
+    #[error("{0} virtio devices were asked for; at most {MAX_DEVICES} fit")]
+    Devices(usize),
+}
+
+impl VmConfig {
+    /// A machine with `memory_mib` of RAM that boots `kernel`, with nothing else.
+    pub fn new(kernel: impl Into<PathBuf>, memory_mib: u32) -> Self {
+        Self {
+            kernel: kernel.into(),
+            initrd: None,
+            cmdline: String::new(),
+            memory_mib,
+            vcpus: 1,
+            disks: Vec::new(),
+            nets: Vec::new(),
+            vsock: None,
+            serial: SerialConfig::None,
+        }
+    }
+
+    /// RAM in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        u64::from(self.memory_mib) << 20
+    }
+
+    /// Checks what can be checked without looking at the host.
+    ///
+    /// # Errors
+    /// A figure is out of range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let devices = self.disks.len() + self.nets.len() + usize::from(self.vsock.is_some());
+        match self {
+            Self { vcpus, .. } if *vcpus != 1 => Err(ConfigError::Vcpus(*vcpus)),
+            Self { memory_mib, .. } if *memory_mib < MIN_MEMORY_MIB => Err(ConfigError::Memory(*memory_mib)),
+            _ if devices > MAX_DEVICES => Err(ConfigError::Devices(devices)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_out_of_range_are_refused() {
+        let good = VmConfig::new("vmlinux", 128);
+        good.check().unwrap();
+        let disk = DiskConfig { path: "d".into(), read_only: true, id: String::new() };
+        for (bad, message) in [
+            (VmConfig { vcpus: 2, ..good.clone() }, "exactly 1"),
+            (VmConfig { memory_mib: 1, ..good.clone() }, "at least 4"),
+            (VmConfig { disks: vec![disk; 17], ..good }, "at most 16"),
+        ] {
+            let error = bad.check().unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_small_configuration_can_be_written_by_hand() {
+        let config: VmConfig = serde_json::from_str(r#"{"kernel": "vmlinux", "memory_mib": 64}"#).unwrap();
+        assert_eq!((config.vcpus, config.serial), (1, SerialConfig::None));
+    }
+}

@@ -1,0 +1,150 @@
+//! A virtual CPU, whatever runs it: the interface of a CPU engine, what its exits mean, and its thread.
+//!
+//! A [`CpuEngine`] runs guest code until something for the machine happens and hands that over as an [`Exit`].
+//! [`exit::handle`] turns an exit into an [`Action`]; it needs no VM, only buses. `thread` runs an engine,
+//! `halt_watch` notices a guest that has halted for good, `page_walk` reads guest virtual memory.
+
+pub(crate) mod exit;
+pub(crate) mod halt_watch;
+pub(crate) mod page_walk;
+pub(crate) mod thread;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::kvm::KvmError;
+use crate::machine::VmExit;
+
+/// Something that happened in the guest and concerns the machine.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Exit<'a> {
+    /// `in`: fill `data` with what `port` says.
+    PortRead {
+        /// I/O port.
+        port: u16,
+        /// To be filled.
+        data: &'a mut [u8],
+    },
+    /// `out`: hand `data` to `port`.
+    PortWrite {
+        /// I/O port.
+        port: u16,
+        /// What the guest wrote.
+        data: &'a [u8],
+    },
+    /// A load from where no RAM is.
+    MmioRead {
+        /// Guest physical address.
+        address: u64,
+        /// To be filled.
+        data: &'a mut [u8],
+    },
+    /// A store to where no RAM is.
+    MmioWrite {
+        /// Guest physical address.
+        address: u64,
+        /// What the guest wrote.
+        data: &'a [u8],
+    },
+    /// Another thread wants the vCPU's attention.
+    Kicked,
+}
+
+/// What the engine does after an exit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Goes on running the guest.
+    Resume,
+    /// Ends the guest.
+    Stop(VmExit),
+    /// Ends the guest as powered off if it is halted with interrupts disabled, goes on otherwise.
+    StopIfHalted,
+}
+
+/// Gets a vCPU out of the guest from any thread: it will exit with [`Exit::Kicked`] soon.
+pub(crate) trait Kick: Send + Sync {
+    /// Kicks the vCPU. Harmless when it does not run.
+    ///
+    /// # Errors
+    /// The host refused to signal the thread.
+    fn kick(&self) -> io::Result<()>;
+
+    /// CPU time that the thread of the vCPU has used; `None` while it does not run.
+    fn cpu_time(&self) -> Option<Duration>;
+}
+
+/// Something that runs guest code.
+pub(crate) trait CpuEngine: Send {
+    /// The handle by which other threads kick this vCPU.
+    fn kicker(&self) -> Arc<dyn Kick>;
+
+    /// Runs the guest on the calling thread until `handler` stops it.
+    ///
+    /// # Errors
+    /// The guest died, or the host failed.
+    fn run(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<VmExit, CpuError>;
+}
+
+/// Why a vCPU ended that nobody stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum CpuError {
+    /// The guest did something it cannot come back from.
+    #[error("the guest died: {0}")]
+    Died(Box<Death>),
+    /// KVM failed.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// The thread of the vCPU could not be started, or panicked.
+    #[error("the vCPU's thread failed: {0}")]
+    Thread(String),
+}
+
+/// The end of a guest, with what there is to know about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Death {
+    /// What happened.
+    pub cause: String,
+    /// Instruction pointer.
+    pub rip: u64,
+    /// CPU mode and privilege level, as text.
+    pub mode: String,
+    /// The bytes at the instruction pointer, as far as they can be read.
+    pub bytes: Vec<u8>,
+    /// Those bytes as an instruction, where they are one.
+    pub instruction: Option<String>,
+}
+
+impl std::fmt::Display for Death {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { cause, rip, mode, bytes, instruction } = self;
+        write!(f, "{cause} at {rip:#x} ({mode})")?;
+        if !bytes.is_empty() {
+            write!(f, ", bytes {bytes:02x?}")?;
+        }
+        match instruction {
+            Some(instruction) => write!(f, ": {instruction}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn a_death_says_what_where_and_in_which_mode() {
+        let death = Death {
+            cause: "KVM cannot emulate an instruction".into(),
+            rip: 0x100_0000,
+            mode: "64-bit mode, ring 0".into(),
+            bytes: vec![0x0f, 0xae],
+            instruction: Some("fxsave [rdi]".into()),
+        };
+        expect!["the guest died: KVM cannot emulate an instruction at 0x1000000 (64-bit mode, ring 0), bytes [0f, ae]: fxsave [rdi]"]
+            .assert_eq(&CpuError::Died(Box::new(death)).to_string());
+    }
+}

@@ -1,0 +1,90 @@
+//! The virtual machine as KVM keeps it: memory slots, interrupt controllers, timer, and the wiring of eventfds.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
+use kvm_ioctls::{IoEventAddress, VmFd};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::{Host, KvmError};
+use crate::interrupt::EventFdLine;
+use crate::memory::{GuestMemory, layout};
+
+/// A virtual machine without memory or vCPUs, until they are added.
+#[derive(Debug)]
+pub(crate) struct KvmMachine {
+    pub(super) fd: VmFd,
+}
+
+impl KvmMachine {
+    /// Makes a machine with local APIC, I/O APIC, PIC and PIT in the kernel.
+    ///
+    /// # Errors
+    /// KVM refused.
+    pub(crate) fn create(host: &Host) -> Result<Self, KvmError> {
+        let fd = host.kvm.create_vm().map_err(KvmError::call("create a virtual machine"))?;
+        fd.set_identity_map_address(layout::KVM_IDENTITY_MAP)
+            .map_err(KvmError::call("place its identity map"))?;
+        let tss = usize::try_from(layout::KVM_TSS).unwrap_or_default();
+        fd.set_tss_address(tss).map_err(KvmError::call("place its TSS"))?;
+        fd.create_irq_chip().map_err(KvmError::call("create the interrupt controllers"))?;
+        // The dummy speaker answers port 0x61, which kernels read to calibrate by the PIT.
+        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+        fd.create_pit2(pit).map_err(KvmError::call("create the timer"))?;
+        if host.needs_repairs {
+            super::without_hardware::watch_syscall_msrs(&fd)?;
+        }
+        Ok(Self { fd })
+    }
+
+    /// Makes every region of `memory` RAM of the machine.
+    ///
+    /// # Errors
+    /// KVM refused.
+    pub(crate) fn add_memory(&self, memory: &GuestMemory) -> Result<(), KvmError> {
+        for (slot, region) in (0..).zip(memory.iter()) {
+            let host_address = region
+                .get_host_address(MemoryRegionAddress(0))
+                .map_err(|error| KvmError::call("find guest memory")(std::io::Error::other(error)))?;
+            let slot = kvm_userspace_memory_region {
+                slot,
+                flags: 0,
+                guest_phys_addr: region.start_addr().0,
+                memory_size: region.len(),
+                userspace_addr: host_address.expose_provenance() as u64,
+            };
+            // SAFETY: the region maps `memory_size` bytes at this address; the machine that holds this fd also holds
+            // a clone of `memory`, and is dropped before it (see `Vm`), so the mapping outlives the slot.
+            unsafe { self.fd.set_user_memory_region(slot) }.map_err(KvmError::call("add guest memory"))?;
+        }
+        Ok(())
+    }
+
+    /// An interrupt line that raises input `irq` of the interrupt controllers.
+    ///
+    /// # Errors
+    /// No descriptors are left, or KVM refused.
+    pub(crate) fn interrupt_line(&self, irq: u32) -> Result<EventFdLine, KvmError> {
+        let event =
+            EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).map_err(KvmError::call("get an interrupt's eventfd"))?;
+        self.fd.register_irqfd(&event, irq).map_err(KvmError::call("wire an interrupt"))?;
+        Ok(EventFdLine::new(event))
+    }
+
+    /// Lets a guest's write of `value` (four bytes) at `address` signal `event` instead of leaving the guest.
+    ///
+    /// # Errors
+    /// KVM refused.
+    pub(crate) fn notify_on_write(&self, address: u64, value: u32, event: &EventFd) -> Result<(), KvmError> {
+        self.fd
+            .register_ioevent(event, &IoEventAddress::Mmio(address), value)
+            .map_err(KvmError::call("wire a queue notification"))
+    }
+}
+
+/// A descriptor of the vCPU's, borrowed for as long as the vCPU lives.
+pub(super) fn borrow_fd(fd: &impl AsRawFd) -> BorrowedFd<'_> {
+    // SAFETY: the descriptor is open as long as `fd`, which the result borrows.
+    unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) }
+}

@@ -1,0 +1,122 @@
+//! Everything that names KVM: the machine it gives us and the CPU engine on top of it.
+//!
+//! [`Host`] is the open `/dev/kvm`, [`KvmMachine`] the virtual machine with its in-kernel interrupt controllers,
+//! [`KvmCpu`] its vCPU as a [`crate::cpu::CpuEngine`]. `cpuid`, `msrs`, `registers` and `lapic` compute the state a
+//! vCPU starts with. What a KVM without hardware assistance needs besides is in `without_hardware`, and nowhere else.
+
+#![expect(
+    unsafe_code,
+    reason = "KVM memory slots, the shared kvm_run page and thread-directed signals need unsafe"
+)]
+
+mod cpu;
+mod cpuid;
+mod death;
+mod kick;
+mod lapic;
+mod machine;
+mod msrs;
+mod registers;
+mod without_hardware;
+
+use std::path::PathBuf;
+
+use kvm_ioctls::{Cap, Kvm};
+
+pub(crate) use cpu::KvmCpu;
+pub(crate) use machine::KvmMachine;
+
+/// The only API version there has ever been since 2007.
+const API_VERSION: i32 = 12;
+const DEVICE: &str = "/dev/kvm";
+
+/// What a host must offer; all of it is there on any x86-64 host since Linux 4.5.
+const REQUIRED: [(Cap, &str); 7] = [
+    (Cap::Irqchip, "in-kernel interrupt controllers"),
+    (Cap::Pit2, "an in-kernel timer (PIT)"),
+    (Cap::Irqfd, "interrupts by eventfd"),
+    (Cap::Ioeventfd, "notifications by eventfd"),
+    (Cap::UserMemory, "guest memory in user space"),
+    (Cap::SetTssAddr, "a place for its TSS"),
+    (Cap::ImmediateExit, "immediate exit"),
+];
+
+/// Why KVM cannot be used, or what it refused.
+#[derive(Debug, thiserror::Error)]
+pub enum KvmError {
+    /// There is no KVM here.
+    #[error(
+        "{device} does not exist: load the kvm_intel or kvm_amd module, or enable virtualisation (VT-x, SVM) in the firmware; in a cloud VM ask for nested virtualisation"
+    )]
+    Absent {
+        /// The device file.
+        device: PathBuf,
+    },
+    /// KVM is there, but not for this user.
+    #[error("no permission to open {device}: run as root or join the group that owns it (usually kvm)")]
+    Denied {
+        /// The device file.
+        device: PathBuf,
+    },
+    /// KVM lacks something.
+    #[error("this host's KVM lacks {what}")]
+    Lacks {
+        /// What it lacks.
+        what: String,
+    },
+    /// A call failed.
+    #[error("KVM refused to {what}: {source}")]
+    Call {
+        /// What was asked of it.
+        what: &'static str,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// The repairs for a KVM without hardware assistance met something they cannot repair.
+    #[error("on this KVM without hardware assistance, {0}")]
+    Repair(String),
+}
+
+impl KvmError {
+    /// Turns the error of a call that was to do `what` into one of ours.
+    fn call<E: Into<std::io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::Call { what, source: source.into() }
+    }
+}
+
+/// KVM on this host.
+#[derive(Debug)]
+pub(crate) struct Host {
+    kvm: Kvm,
+    /// Whether kernel-mode code of the guest is emulated, so that the repairs are needed.
+    needs_repairs: bool,
+}
+
+impl Host {
+    /// Opens KVM and finds out what kind it is.
+    ///
+    /// # Errors
+    /// It is absent, forbidden, or lacks something that the machine is made of.
+    pub(crate) fn open() -> Result<Self, KvmError> {
+        let kvm = Kvm::new().map_err(|error| match error.errno() {
+            libc::ENOENT | libc::ENODEV | libc::ENXIO => KvmError::Absent { device: DEVICE.into() },
+            libc::EACCES | libc::EPERM => KvmError::Denied { device: DEVICE.into() },
+            _ => KvmError::Call { what: "open /dev/kvm", source: error.into() },
+        })?;
+        if kvm.get_api_version() != API_VERSION {
+            return Err(KvmError::Lacks { what: format!("API version {API_VERSION}") });
+        }
+        for (capability, what) in REQUIRED {
+            if !kvm.check_extension(capability) {
+                return Err(KvmError::Lacks { what: what.into() });
+            }
+        }
+        let needs_repairs = without_hardware::probe(&kvm)?;
+        Ok(Self { kvm, needs_repairs })
+    }
+
+    /// What a guest's kernel command line needs on this host, beyond the usual.
+    pub(crate) fn cmdline(&self) -> &'static str {
+        if self.needs_repairs { without_hardware::CMDLINE } else { "" }
+    }
+}

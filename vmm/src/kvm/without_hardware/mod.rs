@@ -1,0 +1,137 @@
+//! Repairs for a KVM without hardware assistance (kvm_pvm and the like), where guest ring 3 runs natively and guest
+//! ring 0 in KVM's instruction emulator. They let an unmodified Linux kernel boot there.
+//!
+//! Nothing of this runs on hardware: [`probe`] decides, by running a guest of two instructions.
+//!
+//! - `cpuid` hides what the emulator lacks; ring 3 sees some of it regardless, hence [`CMDLINE`].
+//! - `emulation` completes instructions of ring 0 that the emulator refuses.
+//! - `syscall` makes SYSCALL work, which arrives as a page fault at its own target.
+
+mod cpuid;
+mod emulation;
+mod probe;
+mod syscall;
+
+use kvm_bindings::{kvm_guest_debug, kvm_guest_debug_arch};
+use kvm_ioctls::{SyncReg, VcpuFd};
+use vm_memory::{Bytes, GuestAddress};
+
+pub(super) use cpuid::hide_unemulated;
+pub(super) use probe::probe;
+pub(super) use syscall::watch_syscall_msrs;
+
+use super::{KvmError, death, msrs};
+use crate::cpu::page_walk;
+use crate::memory::GuestMemory;
+use syscall::{Frame, PageFaultGate, SyscallMsrs};
+
+/// For the guest's kernel: what CPUID cannot hide, and the mitigations, which cost emulated instructions and protect
+/// nothing that this backend does not expose anyway.
+pub(crate) const CMDLINE: &str = "clearcpuid=smap,cx16,xsave,popcnt mitigations=off";
+
+/// Debug registers for one breakpoint on execution: the local and global enable bits of DR0, and DR7's fixed bit 10.
+const DR7_BREAK_AT_DR0: u64 = 0x403;
+/// `KVM_GUESTDBG_ENABLE` and `KVM_GUESTDBG_USE_HW_BP`.
+const BREAK_BY_HARDWARE: u32 = kvm_bindings::KVM_GUESTDBG_ENABLE | kvm_bindings::KVM_GUESTDBG_USE_HW_BP;
+
+/// The state of the repairs on one vCPU.
+#[derive(Debug)]
+pub(super) struct Repairs {
+    /// Known once the guest has set up system calls.
+    armed: Option<Armed>,
+}
+
+#[derive(Debug)]
+struct Armed {
+    msrs: SyscallMsrs,
+    gate: PageFaultGate,
+    /// Guest physical address of the handler's first instruction.
+    handler_physical: u64,
+}
+
+fn repair<T>(what: impl Into<String>) -> Result<T, KvmError> {
+    Err(KvmError::Repair(what.into()))
+}
+
+impl Repairs {
+    /// Prepares `vcpu`: from now on every exit brings its registers along, which saves two calls per repair.
+    pub(super) fn new(vcpu: &mut VcpuFd) -> Self {
+        vcpu.set_sync_valid_reg(SyncReg::Register);
+        vcpu.set_sync_valid_reg(SyncReg::SystemRegister);
+        Self { armed: None }
+    }
+
+    /// The guest wrote `value` to one of the registers that [`watch_syscall_msrs`] watches: writes it through, finds
+    /// the guest's page-fault handler and sets the breakpoint there.
+    pub(super) fn syscall_msr_written(
+        &mut self,
+        vcpu: &VcpuFd,
+        memory: &GuestMemory,
+        index: u32,
+        value: u64,
+    ) -> Result<(), KvmError> {
+        msrs::write(vcpu, &[(index, value)], "write a system call MSR")?;
+        let [star, lstar, fmask] = msrs::read(vcpu, syscall::MSRS, "read the system call MSRs")?;
+        self.armed = None;
+        if lstar == 0 {
+            return Ok(());
+        }
+        let sregs = vcpu.sync_regs().sregs;
+        let paging = death::paging(&sregs);
+        let mut gate = [0; PageFaultGate::LEN];
+        let gate_at = sregs.idt.base.wrapping_add(PageFaultGate::OFFSET);
+        if page_walk::read(memory, paging, gate_at, &mut gate) < gate.len() {
+            return repair(format!(
+                "the guest set up SYSCALL before its interrupt table at {:#x}",
+                sregs.idt.base
+            ));
+        }
+        let gate = PageFaultGate::parse(gate);
+        let Some(handler_physical) = page_walk::translate(memory, paging, gate.handler) else {
+            return repair(format!("the guest's page-fault handler at {:#x} is not mapped", gate.handler));
+        };
+        let arch = kvm_guest_debug_arch { debugreg: [gate.handler, 0, 0, 0, 0, 0, 0, DR7_BREAK_AT_DR0] };
+        vcpu.set_guest_debug(&kvm_guest_debug { control: BREAK_BY_HARDWARE, pad: 0, arch })
+            .map_err(KvmError::call("set a breakpoint"))?;
+        tracing::debug!(lstar, handler = gate.handler, "SYSCALL is repaired from here on");
+        self.armed = Some(Armed { msrs: SyscallMsrs { star, lstar, fmask }, gate, handler_physical });
+        Ok(())
+    }
+
+    /// The guest has arrived at its page-fault handler: completes the SYSCALL that this may be, or steps over the
+    /// handler's first instruction so that the breakpoint does not strike again.
+    pub(super) fn page_fault_handler_reached(
+        &mut self,
+        vcpu: &mut VcpuFd,
+        memory: &GuestMemory,
+    ) -> Result<(), KvmError> {
+        let state = vcpu.sync_regs_mut();
+        let (mut regs, sregs) = (state.regs, state.sregs);
+        let Some(armed) = self.armed.as_ref().filter(|armed| armed.gate.handler == regs.rip) else {
+            return repair(format!("the guest stopped at {:#x}, where no breakpoint is", regs.rip));
+        };
+        let mut frame = [0; Frame::LEN];
+        if page_walk::read(memory, death::paging(&sregs), regs.rsp, &mut frame) < frame.len() {
+            return repair(format!("the frame of a page fault at {:#x} is not mapped", regs.rsp));
+        }
+        let frame = Frame::parse(frame);
+        if frame.is_syscall(&armed.msrs) {
+            syscall::enter_kernel(&mut regs, &frame, &armed.msrs, &armed.gate).map_err(KvmError::Repair)?;
+        } else {
+            let mut first = [0; 15];
+            memory
+                .read_slice(&mut first, GuestAddress(armed.handler_physical))
+                .map_err(|error| KvmError::Repair(error.to_string()))?;
+            emulation::step_over(&mut regs, &first).map_err(KvmError::Repair)?;
+        }
+        state.regs = regs;
+        vcpu.set_sync_dirty_reg(SyncReg::Register);
+        Ok(())
+    }
+
+    /// The emulator refused the instruction in `bytes`: completes it if it is one of those known to be refused;
+    /// returns whether it was.
+    pub(super) fn emulation_failure(&mut self, vcpu: &mut VcpuFd, bytes: &[u8]) -> Result<bool, KvmError> {
+        emulation::complete(vcpu, bytes)
+    }
+}

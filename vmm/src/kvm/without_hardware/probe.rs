@@ -1,0 +1,99 @@
+//! Finds out whether guest kernel mode is emulated here: runs a breakpoint instruction in ring 0.
+//!
+//! Hardware delivers `int3` as an exception, which in this guest, without an interrupt table, ends in a triple
+//! fault. The emulator refuses it in protected mode, and KVM reports a failed emulation.
+
+use kvm_bindings::{KVM_INTERNAL_ERROR_EMULATION, kvm_regs, kvm_segment, kvm_userspace_memory_region};
+use kvm_ioctls::{Kvm, VcpuExit};
+use std::fs::File;
+use std::io::Read;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+
+use super::super::KvmError;
+use crate::memory::map_guest_ram;
+
+/// Memory of the probing guest in bytes.
+const MEMORY: u64 = 0x2000;
+const CODE: u64 = 0x1000;
+/// `int3`, `hlt`.
+const PROGRAM: [u8; 2] = [0xcc, 0xf4];
+
+/// Whether the repairs are needed.
+///
+/// # Errors
+/// KVM does not even run two instructions.
+pub(in crate::kvm) fn probe(kvm: &Kvm) -> Result<bool, KvmError> {
+    Ok(!has_virtualisation_flags() && refuses_breakpoint(kvm)?)
+}
+
+/// Whether the first processor of /proc/cpuinfo has VT-x or SVM. Unreadable counts as yes: then nothing is probed.
+fn has_virtualisation_flags() -> bool {
+    let mut start = [0; 8192];
+    let Ok(len) = File::open("/proc/cpuinfo").and_then(|mut file| file.read(&mut start)) else {
+        return true;
+    };
+    flags_name_virtualisation(&String::from_utf8_lossy(start.get(..len).unwrap_or_default()))
+}
+
+fn flags_name_virtualisation(cpuinfo: &str) -> bool {
+    let flags = cpuinfo.lines().find(|line| line.starts_with("flags"));
+    flags.is_none_or(|line| line.split_whitespace().any(|flag| flag == "vmx" || flag == "svm"))
+}
+
+fn refuses_breakpoint(kvm: &Kvm) -> Result<bool, KvmError> {
+    let memory = map_guest_ram(MEMORY).map_err(|e| KvmError::call("probe")(std::io::Error::other(e)))?;
+    let written = memory.write_slice(&PROGRAM, GuestAddress(CODE));
+    let host_address = written.and_then(|()| memory.get_host_address(GuestAddress(0)));
+    let host_address = host_address.map_err(|e| KvmError::call("probe")(std::io::Error::other(e)))?;
+    let vm = kvm.create_vm().map_err(KvmError::call("create a virtual machine"))?;
+    let slot = kvm_userspace_memory_region {
+        memory_size: MEMORY,
+        userspace_addr: host_address.expose_provenance() as u64,
+        ..Default::default()
+    };
+    // SAFETY: `memory` maps this range, and lives until the vCPU below has run for the last time.
+    unsafe { vm.set_user_memory_region(slot) }.map_err(KvmError::call("add guest memory"))?;
+    let mut vcpu = vm.create_vcpu(0).map_err(KvmError::call("create a vCPU"))?;
+
+    let mut sregs = vcpu.get_sregs().map_err(KvmError::call("read system registers"))?;
+    let flat = |type_| kvm_segment {
+        limit: u32::MAX,
+        selector: 8,
+        type_,
+        present: 1,
+        db: 1,
+        s: 1,
+        g: 1,
+        ..Default::default()
+    };
+    (sregs.cs, sregs.ss, sregs.ds, sregs.es) = (flat(0xb), flat(3), flat(3), flat(3));
+    sregs.cr0 |= 1;
+    sregs.idt.limit = 0;
+    vcpu.set_sregs(&sregs).map_err(KvmError::call("set system registers"))?;
+    let regs = kvm_regs { rip: CODE, rsp: MEMORY, rflags: 2, ..Default::default() };
+    vcpu.set_regs(&regs).map_err(KvmError::call("set general registers"))?;
+    loop {
+        match vcpu.run() {
+            Ok(VcpuExit::InternalError) => break,
+            Err(error) if error.errno() == libc::EINTR => {}
+            Ok(_) => return Ok(false),
+            Err(error) => return Err(KvmError::call("run a guest of two instructions")(error)),
+        }
+    }
+    // SAFETY: KVM sets this member of the union for an internal error; it is plain numbers.
+    let internal = unsafe { vcpu.get_kvm_run().__bindgen_anon_1.internal };
+    Ok(internal.suberror == KVM_INTERNAL_ERROR_EMULATION)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_of_the_first_processor_decide() {
+        assert!(flags_name_virtualisation("processor : 0\nflags\t\t: fpu vmx sse\n"));
+        assert!(flags_name_virtualisation("flags\t\t: fpu svm\nflags\t\t: fpu\n"));
+        assert!(!flags_name_virtualisation("flags\t\t: fpu svm_lock vmxx\n"));
+        assert!(flags_name_virtualisation("no flags here"), "an unknown format is left alone");
+    }
+}

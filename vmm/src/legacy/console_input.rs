@@ -1,0 +1,156 @@
+//! Standard input into the serial port, as fast as the guest reads it.
+//!
+//! While the port is full, input is not polled; the port signals when the guest has read it. On a terminal, Ctrl-A x
+//! ends the guest (as in QEMU), and Ctrl-A Ctrl-A sends one Ctrl-A.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::serial::SerialPort;
+use crate::cpu::Kick;
+use crate::machine::{Requests, VmExit};
+
+const CTRL_A: u8 = 1;
+
+/// Finds the escape sequence in a stream of typed bytes.
+#[derive(Debug, Default)]
+struct Escape {
+    /// Ctrl-A was typed last.
+    started: bool,
+}
+
+impl Escape {
+    /// Removes the escapes from `bytes`; returns what to pass on, and whether to end the guest.
+    fn filter(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
+        let mut passed = Vec::with_capacity(bytes.len());
+        for &byte in bytes {
+            match (self.started, byte) {
+                (false, CTRL_A) => self.started = true,
+                (true, b'x' | b'X') => return (passed, true),
+                (started, byte) => {
+                    if started && byte != CTRL_A {
+                        passed.push(CTRL_A);
+                    }
+                    passed.push(byte);
+                    self.started = false;
+                }
+            }
+        }
+        (passed, false)
+    }
+}
+
+/// The subscriber that moves input.
+pub(crate) struct ConsoleInput {
+    port: Arc<Mutex<SerialPort>>,
+    input_read: Arc<EventFd>,
+    /// `None` when input does not come from a terminal: then every byte is the guest's.
+    escape: Option<Escape>,
+    polling: bool,
+    at_end: bool,
+    requests: Arc<Requests>,
+    kicker: Arc<dyn Kick>,
+}
+
+impl ConsoleInput {
+    /// Moves standard input into `port`, which signals `input_read` when it has room again.
+    pub(crate) fn new(
+        port: Arc<Mutex<SerialPort>>,
+        input_read: Arc<EventFd>,
+        requests: Arc<Requests>,
+        kicker: Arc<dyn Kick>,
+    ) -> Self {
+        let is_terminal = rustix::termios::isatty(rustix::stdio::stdin());
+        let escape = is_terminal.then(Escape::default);
+        Self { port, input_read, escape, polling: false, at_end: false, requests, kicker }
+    }
+
+    fn poll(&mut self, wanted: bool, ops: &mut EventOps) {
+        if self.at_end || self.polling == wanted {
+            return;
+        }
+        let stdin = rustix::stdio::stdin();
+        let events = Events::new(&stdin, EventSet::IN);
+        let result = if wanted { ops.add(events) } else { ops.remove(events) };
+        match result {
+            Ok(()) => self.polling = wanted,
+            // A regular file or /dev/null cannot be polled; such input is not for a console.
+            Err(error) => {
+                tracing::debug!(%error, "standard input is not used");
+                self.at_end = true;
+            }
+        }
+    }
+
+    fn move_input(&mut self, ops: &mut EventOps) {
+        let mut bytes = [0; 64];
+        let mut port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
+        // One byte of room may be needed for a Ctrl-A that turns out not to start an escape.
+        let room = port.room().saturating_sub(1).min(bytes.len());
+        if room == 0 {
+            drop(port);
+            self.poll(false, ops);
+            return;
+        }
+        let len = match rustix::io::read(rustix::stdio::stdin(), bytes.get_mut(..room).unwrap_or_default()) {
+            Ok(len) => len,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return,
+            Err(_) => 0,
+        };
+        let typed = bytes.get(..len).unwrap_or_default();
+        let (passed, end) = match &mut self.escape {
+            Some(escape) => escape.filter(typed),
+            None => (typed.to_vec(), false),
+        };
+        if let Err(error) = port.input(&passed) {
+            tracing::warn!(%error, "serial input is lost");
+        }
+        drop(port);
+        if len == 0 {
+            self.poll(false, ops);
+            self.at_end = true;
+        }
+        if end {
+            self.requests.end(VmExit::Stopped);
+            if let Err(error) = self.kicker.kick() {
+                tracing::warn!(%error, "cannot stop the guest");
+            }
+        }
+    }
+}
+
+impl MutEventSubscriber for ConsoleInput {
+    fn init(&mut self, ops: &mut EventOps) {
+        if let Err(error) = ops.add(Events::new(&*self.input_read, EventSet::IN)) {
+            tracing::warn!(%error, "serial input may stall");
+        }
+        self.poll(true, ops);
+    }
+
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        use std::os::fd::AsRawFd;
+        if events.fd() == self.input_read.as_raw_fd() {
+            let _ = self.input_read.read();
+            self.poll(true, ops);
+        } else {
+            self.move_input(ops);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ctrl_a_x_ends_and_everything_else_passes() {
+        let mut escape = Escape::default();
+        assert_eq!(escape.filter(b"ls\r"), (b"ls\r".to_vec(), false));
+        assert_eq!(escape.filter(b"a\x01"), (b"a".to_vec(), false));
+        assert_eq!(escape.filter(b"b"), (b"\x01b".to_vec(), false));
+        assert_eq!(escape.filter(b"\x01\x01x"), (b"\x01x".to_vec(), false));
+        assert_eq!(escape.filter(b"y\x01x"), (b"y".to_vec(), true));
+    }
+}

@@ -1,0 +1,193 @@
+//! Puts the devices of a configuration on the buses and on the event loop.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use event_manager::{EventManager, SubscriberOps};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::Requests;
+use crate::bus::{Bus, WindowTaken};
+use crate::config::{DiskConfig, SerialConfig, VmConfig};
+use crate::cpu::Kick;
+use crate::cpu::exit::Machine;
+use crate::cpu::halt_watch::HaltWatch;
+use crate::events::EventSink;
+use crate::interrupt::InterruptLine;
+use crate::kvm::{KvmError, KvmMachine};
+use crate::legacy::boot_timer::{BOOT_TIMER_PORT, BootTimer};
+use crate::legacy::console_input::ConsoleInput;
+use crate::legacy::i8042::{self, I8042};
+use crate::legacy::serial::{self, SerialPort};
+use crate::memory::{GuestMemory, layout};
+use crate::virtio::attach::AttachError;
+use crate::virtio::block::BlockError;
+use crate::virtio::device::SharedDevice;
+use crate::virtio::mmio::{MMIO_SIZE, QUEUE_NOTIFY};
+use crate::virtio::{Block, BlockConfig, EventLoop, MmioTransport};
+
+/// Why a device could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// A disk.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// The file that the serial port writes to.
+    #[error("cannot open {path} for the serial console: {source}")]
+    SerialFile {
+        /// The file.
+        path: PathBuf,
+        /// What the host said.
+        source: std::io::Error,
+    },
+    /// Wiring it to KVM.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// Two devices in one place.
+    #[error(transparent)]
+    Bus(#[from] WindowTaken),
+    /// The event loop.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// No event loop, eventfd or timer.
+    #[error("the host gives no more descriptors; raise the limit of open files: {0}")]
+    Descriptors(#[from] std::io::Error),
+}
+
+/// What one virtio device is made from.
+enum VirtioSpec<'a> {
+    Disk(&'a DiskConfig),
+}
+
+/// Devices in their places, not yet running.
+pub(super) struct Devices {
+    ports: Bus,
+    mmio: Bus,
+    event_loop: EventLoop,
+    requests: Arc<Requests>,
+    serial: Option<(Arc<Mutex<SerialPort>>, Arc<EventFd>)>,
+    serial_config: SerialConfig,
+    virtio_windows: Vec<(u64, u32)>,
+}
+
+impl Devices {
+    /// Makes and wires all devices of `config`.
+    pub(super) fn place(
+        config: &VmConfig,
+        memory: &GuestMemory,
+        kvm: &KvmMachine,
+        events: Arc<dyn EventSink>,
+    ) -> Result<Self, DeviceError> {
+        let event_loop = EventManager::new().map_err(|e| std::io::Error::other(e.to_string()))?;
+        let mut devices = Self {
+            ports: Bus::default(),
+            mmio: Bus::default(),
+            event_loop,
+            requests: Arc::default(),
+            serial: None,
+            serial_config: config.serial.clone(),
+            virtio_windows: Vec::new(),
+        };
+        devices.place_legacy(kvm, events)?;
+        let windows = (layout::VIRTIO_MMIO..).step_by(usize::try_from(layout::VIRTIO_MMIO_LEN).unwrap_or(1));
+        for ((spec, base), irq) in virtio_specs(config).zip(windows).zip(layout::VIRTIO_IRQ..) {
+            devices.place_virtio(make_virtio(spec)?, base, irq, memory, kvm)?;
+        }
+        Ok(devices)
+    }
+
+    fn place_legacy(&mut self, kvm: &KvmMachine, events: Arc<dyn EventSink>) -> Result<(), DeviceError> {
+        let i8042 = Arc::new(Mutex::new(I8042::new(self.requests.clone())));
+        self.ports.insert(i8042::PORTS, i8042::PORTS_LEN, i8042)?;
+        self.ports.insert(BOOT_TIMER_PORT, 1, Arc::new(Mutex::new(BootTimer::new(events))))?;
+        if let Some(out) = serial_output(&self.serial_config)? {
+            let line = Arc::new(kvm.interrupt_line(serial::IRQ)?);
+            let input_read = Arc::new(EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?);
+            let port = Arc::new(Mutex::new(SerialPort::new(line, Some(input_read.clone()), out)));
+            self.ports.insert(serial::PORTS, serial::PORTS_LEN, port.clone())?;
+            self.serial = Some((port, input_read));
+        }
+        Ok(())
+    }
+
+    fn place_virtio(
+        &mut self,
+        device: SharedDevice,
+        base: u64,
+        irq: u32,
+        memory: &GuestMemory,
+        kvm: &KvmMachine,
+    ) -> Result<(), DeviceError> {
+        let line: Arc<dyn InterruptLine> = Arc::new(kvm.interrupt_line(irq)?);
+        let transport = MmioTransport::new(device, memory.clone(), line)?;
+        for (queue, event) in (0..).zip(transport.queue_events()) {
+            kvm.notify_on_write(base + QUEUE_NOTIFY, queue, event)?;
+        }
+        transport.attach(&mut self.event_loop)?;
+        self.mmio.insert(base, MMIO_SIZE, Arc::new(Mutex::new(transport)))?;
+        self.virtio_windows.push((base, irq));
+        Ok(())
+    }
+
+    /// Base address and interrupt of each virtio device.
+    pub(super) fn virtio_windows(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.virtio_windows.iter().copied()
+    }
+
+    /// Whether the guest has a serial console.
+    pub(super) fn has_serial(&self) -> bool {
+        self.serial.is_some()
+    }
+
+    /// Whether standard input is the guest's.
+    pub(super) fn uses_terminal(&self) -> bool {
+        self.serial_config == SerialConfig::Stdio
+    }
+
+    /// Adds what needs the vCPU, and takes the parts apart for the threads that run them.
+    pub(super) fn into_running(
+        mut self,
+        kicker: Arc<dyn Kick>,
+    ) -> Result<(Machine, EventLoop, Arc<Requests>), DeviceError> {
+        let uses_terminal = self.uses_terminal();
+        if let Some((port, input_read)) = self.serial.filter(|_| uses_terminal) {
+            let input = ConsoleInput::new(port, input_read, self.requests.clone(), kicker.clone());
+            self.event_loop.add_subscriber(Box::new(input));
+        }
+        self.event_loop.add_subscriber(Box::new(HaltWatch::new(self.requests.clone(), kicker)?));
+        let machine = Machine { ports: self.ports, mmio: self.mmio, requests: self.requests.clone() };
+        Ok((machine, self.event_loop, self.requests))
+    }
+}
+
+/// The virtio devices of `config` in the order of their windows.
+fn virtio_specs(config: &VmConfig) -> impl Iterator<Item = VirtioSpec<'_>> {
+    config.disks.iter().map(VirtioSpec::Disk)
+}
+
+fn make_virtio(spec: VirtioSpec<'_>) -> Result<SharedDevice, DeviceError> {
+    Ok(match spec {
+        VirtioSpec::Disk(DiskConfig { path, read_only, id }) => {
+            let config = BlockConfig { id: id.clone(), path: path.clone(), read_only: *read_only };
+            Arc::new(Mutex::new(Block::open(&config)?))
+        }
+    })
+}
+
+/// Where the serial port's output goes; `None` for no port.
+fn serial_output(config: &SerialConfig) -> Result<Option<Box<dyn Write + Send>>, DeviceError> {
+    Ok(match config {
+        SerialConfig::None => None,
+        SerialConfig::Stdio => {
+            let out = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3);
+            Some(Box::new(std::fs::File::from(out.map_err(std::io::Error::from)?)))
+        }
+        SerialConfig::File(path) => {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let file = file.map_err(|source| DeviceError::SerialFile { path: path.clone(), source })?;
+            Some(Box::new(file))
+        }
+    })
+}
