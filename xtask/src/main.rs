@@ -1,3 +1,71 @@
-//! Every developer verb.
+//! Every developer verb: `cargo xtask VERB`. One verb, one file.
 
-fn main() {}
+mod agent;
+mod command;
+mod compare;
+mod cpio;
+mod demo;
+mod kernel;
+mod lint;
+mod packages;
+mod progress;
+mod setup;
+mod test;
+mod tidy;
+mod totals;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Sets up, builds, tests and compares; everything CI does is one of these.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Install what is missing and build the guest kernel, the agent, the binary and the demo image
+    Setup,
+    /// Set up, run the demo app by both models and write target/compare/report.html and report.json
+    Compare(compare::Args),
+    /// Set up and run every test
+    Test,
+    /// Build the guest kernel: target/guest/vmlinux
+    Kernel {
+        /// Build even when the cache has it
+        #[arg(long)]
+        force: bool,
+    },
+    /// Build the agent's initramfs: target/guest/initramfs.cpio
+    Agent,
+    /// Check the source: dependency table, paths in ARCHITECTURE.md, unsafe code, file lengths, crate versions
+    Tidy,
+    /// Check formatting and run clippy
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Setup => setup::run(),
+        Verb::Compare(args) => compare::run(&args),
+        Verb::Test => return test::run(),
+        Verb::Kernel { force } => {
+            kernel::build(force).map(|path| progress::say("kernel", &path.display().to_string()))
+        }
+        Verb::Agent => agent::build().map(|path| progress::say("agent", &path.display().to_string())),
+        Verb::Tidy => tidy::run(),
+        Verb::Lint => lint::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::say("error", &format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
