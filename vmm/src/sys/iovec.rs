@@ -47,6 +47,18 @@ pub(crate) fn read(stream: impl AsFd, slices: &[VolatileSlice<'_>]) -> io::Resul
     })
 }
 
+/// `writev`: writes `slices` as one packet. Returns the bytes written.
+///
+/// # Errors
+///
+/// What the system call says, except EINTR, which is tried again.
+pub(crate) fn write(device: impl AsFd, slices: &[VolatileSlice<'_>]) -> io::Result<usize> {
+    call(slices, |vector, count| {
+        // SAFETY: `vector` holds `count` entries, each a mapped, readable run of guest memory (see `call`).
+        unsafe { libc::writev(device.as_fd().as_raw_fd(), vector, count) }
+    })
+}
+
 /// `sendmsg`: writes `slices` to a socket. A peer that is gone is an error (EPIPE) and not a signal.
 ///
 /// # Errors

@@ -5,3 +5,4 @@
 )]
 
 pub(crate) mod iovec;
+pub(crate) mod tap;

@@ -1,0 +1,164 @@
+//! The network card: features, config space, and when the tap is watched.
+
+use event_manager::EventSet;
+use virtio_bindings::virtio_net::{
+    VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6,
+    VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF,
+    VIRTIO_NET_F_MTU,
+};
+
+use crate::virtio::config_space;
+use crate::virtio::device::{ActivateError, Activation, VirtioDevice, Watch, device_type};
+use crate::virtio::net::config::{MIN_MTU, NetConfig};
+use crate::virtio::net::receive::{Receiver, Stopped};
+use crate::virtio::net::tap::{FrameIo, Tap};
+use crate::virtio::net::transmit::transmit;
+use crate::virtio::virtqueue::VirtQueue;
+
+/// The queues: receive, transmit.
+const QUEUE_SIZES: [u16; 2] = [256, 256];
+/// Index of the queue with the guest's empty buffers.
+pub(super) const RECEIVE: usize = 0;
+/// Index of the queue with the guest's frames.
+pub(super) const TRANSMIT: usize = 1;
+const TAP: u32 = 0;
+
+/// The card cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// A group address.
+    #[error("a network card cannot have the group address {0:02x?}; use one whose first byte is even")]
+    Mac([u8; 6]),
+    /// Too small for IPv4.
+    #[error("an MTU of {0} is too small; use {MIN_MTU} or more")]
+    Mtu(u16),
+}
+
+/// A virtio network card.
+#[derive(Debug)]
+pub struct Net<T: FrameIo = Tap> {
+    config: NetConfig,
+    tap: T,
+    queues: Option<Queues>,
+    /// The event loop watches the tap, or will as soon as it has carried out `watches`.
+    watching: bool,
+    watches: Vec<Watch>,
+}
+
+/// What exists only while the device is active.
+#[derive(Debug)]
+struct Queues {
+    receiver: Receiver,
+    transmit: VirtQueue,
+}
+
+impl<T: FrameIo> Net<T> {
+    /// A card on `tap`.
+    ///
+    /// # Errors
+    ///
+    /// An address or MTU that no card can have.
+    pub fn new(config: NetConfig, tap: T) -> Result<Self, NetError> {
+        if config.mac[0] & 1 != 0 {
+            return Err(NetError::Mac(config.mac));
+        }
+        if config.mtu < MIN_MTU {
+            return Err(NetError::Mtu(config.mtu));
+        }
+        Ok(Self { config, tap, queues: None, watching: false, watches: Vec::new() })
+    }
+
+    /// Moves frames to the guest, and watches the tap exactly while the guest can take more.
+    pub(super) fn receive(&mut self) {
+        let Some(queues) = &mut self.queues else { return };
+        let stopped = queues.receiver.receive(&self.tap);
+        self.watch(stopped == Stopped::Drained);
+    }
+
+    /// The tap is gone, most likely because somebody deleted the interface. Watching it would keep the event loop busy;
+    /// the next receive buffer of the guest's has it tried again.
+    pub(super) fn on_tap_broken(&mut self) {
+        if self.watching {
+            tracing::warn!(mac = ?self.config.mac, "the tap of a network card is gone");
+            self.watch(false);
+        }
+    }
+
+    /// Sends what the guest has queued.
+    pub(super) fn transmit(&mut self) {
+        let Some(queues) = &mut self.queues else { return };
+        transmit(&mut queues.transmit, &self.tap);
+    }
+
+    fn watch(&mut self, wanted: bool) {
+        if self.watching == wanted {
+            return;
+        }
+        let fd = self.tap.fd();
+        self.watches.push(if wanted {
+            Watch::Add { fd, token: TAP, events: EventSet::IN }
+        } else {
+            Watch::Remove(fd)
+        });
+        self.watching = wanted;
+    }
+
+    pub(super) fn collect_watches(&mut self) -> Vec<Watch> {
+        std::mem::take(&mut self.watches)
+    }
+}
+
+impl<T: FrameIo> VirtioDevice for Net<T> {
+    fn device_type(&self) -> u32 {
+        device_type::NET
+    }
+
+    fn features(&self) -> u64 {
+        [
+            VIRTIO_NET_F_MAC,
+            VIRTIO_NET_F_MTU,
+            VIRTIO_NET_F_CSUM,
+            VIRTIO_NET_F_HOST_TSO4,
+            VIRTIO_NET_F_HOST_TSO6,
+            VIRTIO_NET_F_GUEST_CSUM,
+            VIRTIO_NET_F_GUEST_TSO4,
+            VIRTIO_NET_F_GUEST_TSO6,
+            VIRTIO_NET_F_MRG_RXBUF,
+        ]
+        .into_iter()
+        .fold(0, |bits, bit| bits | 1 << bit)
+    }
+
+    fn queue_max_sizes(&self) -> &[u16] {
+        &QUEUE_SIZES
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        config_space::read(&self.config.config_space(), offset, data);
+    }
+
+    fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
+        let given = activation.queues.len();
+        let [receive, transmit] = <[VirtQueue; 2]>::try_from(activation.queues)
+            .map_err(|_| ActivateError::QueueCount { wanted: QUEUE_SIZES.len(), given })?;
+        self.tap
+            .set_offloads(activation.features)
+            .map_err(|source| ActivateError::Backend { what: "the tap's offloads", source })?;
+        let receiver = Receiver::new(receive, activation.features, self.config.mtu);
+        self.queues = Some(Queues { receiver, transmit });
+        self.watch(true);
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        self.queues = None;
+        self.watch(false);
+        if let Err(error) = self.tap.set_offloads(0) {
+            tracing::debug!(%error, "cannot take back a tap's offloads");
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the numbers in tests are small")]
+mod tests;

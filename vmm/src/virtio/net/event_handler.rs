@@ -1,0 +1,28 @@
+//! Which event wakes which part of the network card: its two queues, and the tap.
+
+use event_manager::EventSet;
+
+use crate::virtio::device::{EventHandler, Watch};
+use crate::virtio::net::device::{Net, RECEIVE, TRANSMIT};
+use crate::virtio::net::tap::FrameIo;
+
+impl<T: FrameIo> EventHandler for Net<T> {
+    fn on_queue(&mut self, index: usize) {
+        match index {
+            RECEIVE => self.receive(),
+            TRANSMIT => self.transmit(),
+            _ => {}
+        }
+    }
+
+    fn on_fd(&mut self, _token: u32, ready: EventSet) {
+        self.receive();
+        if ready.intersects(EventSet::ERROR | EventSet::HANG_UP) {
+            self.on_tap_broken();
+        }
+    }
+
+    fn take_watches(&mut self) -> Vec<Watch> {
+        self.collect_watches()
+    }
+}

@@ -1,0 +1,184 @@
+//! The host's side of a network card: a tap device.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use rustix::fs::OFlags;
+use virtio_bindings::virtio_net::{
+    VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6,
+};
+use vm_memory::VolatileSlice;
+
+use crate::sys::{iovec, tap};
+
+/// Bytes of the header before each frame (`virtio_net_hdr_v1`).
+pub const HEADER_SIZE: usize = 12;
+
+/// Where frames come from and go to, each after a header of [`HEADER_SIZE`] bytes. One call, one frame; never blocks.
+pub trait FrameIo: Send {
+    /// The descriptor to watch for frames.
+    fn fd(&self) -> RawFd;
+
+    /// Receives a frame into `slices`. A frame that does not fit is cut off.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if there is none.
+    fn receive(&self, slices: &[VolatileSlice<'_>]) -> io::Result<usize>;
+
+    /// Sends a frame.
+    ///
+    /// # Errors
+    ///
+    /// The frame is malformed or cannot be taken now.
+    fn send(&self, slices: &[VolatileSlice<'_>]) -> io::Result<usize>;
+
+    /// The guest takes frames as unfinished as its `features` say.
+    ///
+    /// # Errors
+    ///
+    /// The host cannot do that.
+    fn set_offloads(&self, features: u64) -> io::Result<()>;
+}
+
+/// A tap device cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TapError {
+    /// Not a name for an interface.
+    #[error("{0:?} is no interface name; use 1 to 15 characters without '/' and blanks")]
+    Name(String),
+    /// `/dev/net/tun` is not there or not for us.
+    #[error("cannot open /dev/net/tun: {0}; load the tun module (`modprobe tun`) and run with access to it")]
+    Open(io::Error),
+    /// The interface is busy, or creating one is not allowed.
+    #[error(
+        "cannot attach to tap {name}: {source}; it must not be in use, and attaching takes CAP_NET_ADMIN"
+    )]
+    Attach {
+        /// The interface.
+        name: String,
+        /// The ioctl's reason.
+        source: io::Error,
+    },
+    /// The descriptor is no tap with a header, or the kernel is very old.
+    #[error(
+        "cannot set up a tap ({what}): {source}; it must be opened with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR"
+    )]
+    SetUp {
+        /// What failed.
+        what: &'static str,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+/// An attached tap device.
+#[derive(Debug)]
+pub struct Tap {
+    file: File,
+}
+
+impl Tap {
+    /// Attaches to the tap interface `name` in the current network namespace, creating it if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`TapError`] says what to do.
+    pub fn open(name: &str) -> Result<Self, TapError> {
+        let printable = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+        if name.is_empty() || name.len() > tap::MAX_NAME || !printable {
+            return Err(TapError::Name(name.to_owned()));
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open("/dev/net/tun")
+            .map_err(TapError::Open)?;
+        tap::set_interface(&file, name)
+            .map_err(|source| TapError::Attach { name: name.to_owned(), source })?;
+        Self::from_file(file)
+    }
+
+    /// Takes a tap that its owner has opened with `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`.
+    ///
+    /// # Errors
+    ///
+    /// It is something else.
+    pub fn from_file(file: File) -> Result<Self, TapError> {
+        let set_up = |what| move |source| TapError::SetUp { what, source };
+        let flags = rustix::fs::fcntl_getfl(&file).map_err(|e| set_up("flags")(e.into()))?;
+        rustix::fs::fcntl_setfl(&file, flags | OFlags::NONBLOCK)
+            .map_err(|e| set_up("non-blocking")(e.into()))?;
+        // The size is a small constant.
+        let size = i32::try_from(HEADER_SIZE).unwrap_or_default();
+        tap::set_header_size(&file, size).map_err(set_up("header size"))?;
+        tap::set_offload(&file, 0).map_err(set_up("offloads"))?;
+        Ok(Self { file })
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl FrameIo for Tap {
+    fn fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    fn receive(&self, slices: &[VolatileSlice<'_>]) -> io::Result<usize> {
+        iovec::read(&self.file, slices)
+    }
+
+    fn send(&self, slices: &[VolatileSlice<'_>]) -> io::Result<usize> {
+        iovec::write(&self.file, slices)
+    }
+
+    fn set_offloads(&self, features: u64) -> io::Result<()> {
+        tap::set_offload(&self.file, offload_flags(features))
+    }
+}
+
+/// The tap's words for what the guest takes. Segments are of no use without checksums (section 5.1.3.1).
+fn offload_flags(features: u64) -> u32 {
+    let has = |bit: u32| features & (1 << bit) != 0;
+    if !has(VIRTIO_NET_F_GUEST_CSUM) {
+        return 0;
+    }
+    let tso4 = if has(VIRTIO_NET_F_GUEST_TSO4) { libc::TUN_F_TSO4 } else { 0 };
+    let tso6 = if has(VIRTIO_NET_F_GUEST_TSO6) { libc::TUN_F_TSO6 } else { 0 };
+    libc::TUN_F_CSUM | tso4 | tso6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offloads_follow_the_negotiated_features() {
+        let (csum, tso4, tso6) =
+            (1 << VIRTIO_NET_F_GUEST_CSUM, 1 << VIRTIO_NET_F_GUEST_TSO4, 1 << VIRTIO_NET_F_GUEST_TSO6);
+        let cases = [(0, 0), (csum, 1), (csum | tso4, 3), (csum | tso4 | tso6, 7), (tso4 | tso6, 0)];
+        for (features, wanted) in cases {
+            assert_eq!(offload_flags(features), wanted, "{features:#x}");
+        }
+    }
+
+    #[test]
+    fn refuses_names_that_no_interface_has() {
+        for name in ["", "sixteen-letters!", "a/b", "a b", "tap\u{e9}"] {
+            assert!(matches!(Tap::open(name), Err(TapError::Name(bad)) if bad == name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_descriptor_that_is_no_tap() {
+        let error = Tap::from_file(tempfile::tempfile().unwrap()).unwrap_err();
+        assert!(matches!(error, TapError::SetUp { what: "header size", .. }), "{error}");
+    }
+}
