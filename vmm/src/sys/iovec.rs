@@ -75,8 +75,8 @@ pub(crate) fn send(socket: impl AsFd, slices: &[VolatileSlice<'_>]) -> io::Resul
             msg_controllen: 0,
             msg_flags: 0,
         };
-        // SAFETY: the message has neither address nor control data, and its vector holds `count` entries, each a
-        // mapped, readable run of guest memory (see `call`).
+        // SAFETY: the message has neither address nor control data, and its vector holds `count` entries,
+        // each a mapped, readable run of guest memory (see `call`).
         unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) }
     })
 }
@@ -87,9 +87,10 @@ fn offset_of(offset: u64) -> io::Result<libc::off_t> {
 
 /// Runs `system_call` on the slices as an I/O vector.
 ///
-/// The guards keep the memory mapped for the duration of the call, and the lengths are those of the slices, so every
-/// entry is valid. The guest may change the bytes meanwhile; the kernel copies them as it finds them and no Rust
-/// reference to them exists. Slices of this crate's memory carry no dirty bitmap (`()`), so there is none to mark.
+/// The guards keep the memory mapped for the duration of the call, and the lengths are those of the slices,
+/// so every entry is valid. The guest may change the bytes meanwhile; the kernel copies them as it finds them
+/// and no Rust reference to them exists. Slices of this crate's memory carry no dirty bitmap (`()`), so there
+/// is none to mark.
 fn call(
     slices: &[VolatileSlice<'_>],
     system_call: impl Fn(*const libc::iovec, libc::c_int) -> isize,

@@ -1,9 +1,10 @@
 //! Wiring between a device and the event loop thread.
 //!
-//! An [`Attachment`] is always subscribed to one event, the transport's *lifecycle*. When that fires it looks whether
-//! the device is active and starts or stops polling the queue events; after every call into the device it carries out
-//! the [`Watch`] changes that the device asks for. So a reset in the vCPU thread is complete when the device's lock is
-//! released, and its descriptors leave epoll soon after, in the thread that owns epoll, before they are closed.
+//! An [`Attachment`] is always subscribed to one event, the transport's *lifecycle*. When that fires it looks
+//! whether the device is active and starts or stops polling the queue events; after every call into the
+//! device it carries out the [`Watch`] changes that the device asks for. So a reset in the vCPU thread is
+//! complete when the device's lock is released, and its descriptors leave epoll soon after, in the thread
+//! that owns epoll, before they are closed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,7 +36,8 @@ pub struct Attachment {
     polling: bool,
 }
 
-/// Locks a device. A panic under the lock ends the process in release builds, so a poisoned lock is only seen in tests.
+/// Locks a device. A panic under the lock ends the process in release builds, so a poisoned lock is only seen
+/// in tests.
 pub(crate) fn lock<T: ?Sized>(device: &Mutex<T>) -> MutexGuard<'_, T> {
     device.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -99,7 +101,8 @@ impl MutEventSubscriber for Attachment {
     }
 }
 
-/// Carries out one change. Descriptors leave epoll before they are closed, or the event loop would lose track of them.
+/// Carries out one change. Descriptors leave epoll before they are closed, or the event loop would lose track
+/// of them.
 fn apply(change: Watch, ops: &mut EventOps) {
     match change {
         Watch::Add { fd, token, events } => report(ops.add(Events::with_data_raw(fd, token, events))),
@@ -108,7 +111,8 @@ fn apply(change: Watch, ops: &mut EventOps) {
     }
 }
 
-/// Sets an event's counter back to zero. It may be zero already: another thread's reset can overtake an event.
+/// Sets an event's counter back to zero. It may be zero already: another thread's reset can overtake an
+/// event.
 fn drain(event: &EventFd) {
     let _ = event.read();
 }

@@ -9,7 +9,8 @@ use vm_memory::GuestMemory as VmGuestMemory;
 
 use crate::virtio::segments::Segments;
 
-/// More descriptors than this in one chain are malformed. It is also the most that one vectored call takes (IOV_MAX).
+/// More descriptors than this in one chain are malformed. It is also the most that one vectored call takes
+/// (IOV_MAX).
 pub const MAX_PIECES: usize = 1024;
 
 /// What is wrong with a chain's form.
@@ -73,7 +74,8 @@ impl Chain {
                 parsed.readable.push(descriptor.addr(), descriptor.len());
             }
         }
-        // The iterator ends without a word where a chain goes wrong: its last descriptor then promises another.
+        // The iterator ends without a word where a chain goes wrong: its last descriptor then promises
+        // another.
         if more {
             parsed.defect = Some(Defect::Endless);
         } else if count == 0 {

@@ -1,7 +1,8 @@
 //! What a device model adds to the transport: the [`VirtioDevice`] and [`EventHandler`] traits.
 //!
-//! The transport owns queues, features and status until the driver says DRIVER_OK; then it hands the device an
-//! [`Activation`]. A device never touches epoll: it says what it wants watched ([`Watch`]) and is called back.
+//! The transport owns queues, features and status until the driver says DRIVER_OK; then it hands the device
+//! an [`Activation`]. A device never touches epoll: it says what it wants watched ([`Watch`]) and is called
+//! back.
 
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,7 @@
 //! How a device tells the driver something: the interrupt status register and the interrupt line behind it.
 //!
-//! The register's bits are shared between the vCPU thread (which reads and acknowledges them) and the event loop
-//! thread (which sets them), so they are atomics and no lock is taken on an interrupt.
+//! The register's bits are shared between the vCPU thread (which reads and acknowledges them) and the event
+//! loop thread (which sets them), so they are atomics and no lock is taken on an interrupt.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -39,7 +39,8 @@ impl SharedRegisters {
         self.needs_reset.load(Ordering::SeqCst)
     }
 
-    /// Back to the initial state. The generation goes on counting: the driver compares it with an older reading.
+    /// Back to the initial state. The generation goes on counting: the driver compares it with an older
+    /// reading.
     pub fn reset(&self) {
         self.interrupt_status.store(0, Ordering::SeqCst);
         self.needs_reset.store(false, Ordering::SeqCst);

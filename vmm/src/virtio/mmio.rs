@@ -1,8 +1,10 @@
-//! The virtio-mmio transport, version 2 (virtio 1.2, section 4.2): what the guest sees of a device on the bus.
+//! The virtio-mmio transport, version 2 (virtio 1.2, section 4.2): what the guest sees of a device on the
+//! bus.
 //!
-//! [`MmioTransport`] owns features, status and queue set-up; the device model behind it is a [`VirtioDevice`].
-//! Notifications normally arrive through ioeventfds on the [`MmioTransport::queue_events`]; a plain register write
-//! works too. Neighbours: [`crate::virtio::status`] (the state machine), [`crate::virtio::queue_setup`].
+//! [`MmioTransport`] owns features, status and queue set-up; the device model behind it is a
+//! [`VirtioDevice`]. Notifications normally arrive through ioeventfds on the [`MmioTransport::queue_events`];
+//! a plain register write works too. Neighbours: [`crate::virtio::status`] (the state machine),
+//! [`crate::virtio::queue_setup`].
 
 use std::io;
 use std::sync::Arc;
@@ -139,12 +141,14 @@ impl MmioTransport {
         })
     }
 
-    /// The event of each queue, to be registered as ioeventfd at [`QUEUE_NOTIFY`] with the index as data match.
+    /// The event of each queue, to be registered as ioeventfd at [`QUEUE_NOTIFY`] with the index as data
+    /// match.
     pub fn queue_events(&self) -> &[EventFd] {
         &self.queue_events
     }
 
-    /// Puts the device on the event loop: from DRIVER_OK until reset its queues and descriptors are polled there.
+    /// Puts the device on the event loop: from DRIVER_OK until reset its queues and descriptors are polled
+    /// there.
     ///
     /// # Errors
     ///

@@ -1,12 +1,13 @@
 //! virtio devices behind the virtio-mmio transport (virtio 1.2).
 //!
-//! * [`MmioTransport`] is what the guest sees on the bus: registers, feature negotiation, queue set-up, the status
-//!   state machine. It owns everything that is the same for all devices.
-//! * [`VirtioDevice`] is what a device model adds: its type, features, config space, and what it does with its queues.
+//! * [`MmioTransport`] is what the guest sees on the bus: registers, feature negotiation, queue set-up, the
+//!   status state machine. It owns everything that is the same for all devices.
+//! * [`VirtioDevice`] is what a device model adds: its type, features, config space, and what it does with
+//!   its queues.
 //! * [`Attachment`] connects an activated device with the event loop thread.
 //!
-//! Every device folder holds the same files: `device.rs` (the model), `event_handler.rs` (which descriptor wakes which
-//! part of it), `config.rs` (its config space), and one file per concept of its own.
+//! Every device folder holds the same files: `device.rs` (the model), `event_handler.rs` (which descriptor
+//! wakes which part of it), `config.rs` (its config space), and one file per concept of its own.
 //!
 //! ```text
 //!   vCPU thread                                event loop thread

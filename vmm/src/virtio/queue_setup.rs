@@ -1,7 +1,7 @@
 //! One queue as the driver sets it up through the transport's registers (virtio 1.2, section 4.2.2).
 //!
-//! Plain data until [`QueueSetup::build`] checks it all at once and makes a live [`Queue`] of it, so a driver that
-//! writes the two halves of an address one after the other never sees a half-checked value.
+//! Plain data until [`QueueSetup::build`] checks it all at once and makes a live [`Queue`] of it, so a driver
+//! that writes the two halves of an address one after the other never sees a half-checked value.
 
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestAddress;

@@ -1,7 +1,7 @@
 //! The guest buffers of one direction of a descriptor chain, as one run of bytes.
 //!
-//! A driver may cut a request into descriptors as it likes (virtio 1.2, section 2.7.4), so devices never look at
-//! descriptors: they split, copy, or hand the whole run to one vectored system call.
+//! A driver may cut a request into descriptors as it likes (virtio 1.2, section 2.7.4), so devices never look
+//! at descriptors: they split, copy, or hand the whole run to one vectored system call.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,5 +1,5 @@
-//! The driver's side of virtio, for tests: it speaks to a device through the transport's registers and through rings
-//! in guest memory, exactly as a guest does, and runs the device's event loop by hand.
+//! The driver's side of virtio, for tests: it speaks to a device through the transport's registers and
+//! through rings in guest memory, exactly as a guest does, and runs the device's event loop by hand.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};

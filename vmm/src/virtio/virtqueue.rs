@@ -1,7 +1,7 @@
 //! A live queue: the ring, the memory it lies in, the driver's notifications and the interrupt back.
 //!
-//! A ring whose indices or addresses make no sense cannot be served any more: the device then asks for a reset, as
-//! virtio 1.2 section 2.1.2 wants it, and the queue yields nothing until that comes.
+//! A ring whose indices or addresses make no sense cannot be served any more: the device then asks for a
+//! reset, as virtio 1.2 section 2.1.2 wants it, and the queue yields nothing until that comes.
 
 use std::sync::Arc;
 
@@ -60,7 +60,8 @@ impl VirtQueue {
         self.ring.go_to_previous_position();
     }
 
-    /// Returns a chain to the driver with `written` bytes filled in. Call [`Self::signal`] after the last of a batch.
+    /// Returns a chain to the driver with `written` bytes filled in. Call [`Self::signal`] after the last of
+    /// a batch.
     pub fn add_used(&mut self, head: u16, written: u32) {
         if let Err(error) = self.ring.add_used(&self.memory, head, written) {
             self.fail(&error);

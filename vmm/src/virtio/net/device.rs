@@ -75,8 +75,8 @@ impl<T: FrameIo> Net<T> {
         self.watch(stopped == Stopped::Drained);
     }
 
-    /// The tap is gone, most likely because somebody deleted the interface. Watching it would keep the event loop busy;
-    /// the next receive buffer of the guest's has it tried again.
+    /// The tap is gone, most likely because somebody deleted the interface. Watching it would keep the event
+    /// loop busy; the next receive buffer of the guest's has it tried again.
     pub(super) fn on_tap_broken(&mut self) {
         if self.watching {
             tracing::warn!(mac = ?self.config.mac, "the tap of a network card is gone");

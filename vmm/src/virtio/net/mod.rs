@@ -1,8 +1,8 @@
 //! virtio-net: a network card on a tap device (virtio 1.2, section 5.1).
 //!
-//! Frames go between the tap and guest memory without a copy of ours. Each starts with the 12-byte header that guest
-//! and host kernel both know, so segments of up to 64 KiB and unfinished checksums pass through as they are: the less a
-//! guest has to cut up, the better, above all where its kernel runs slowly.
+//! Frames go between the tap and guest memory without a copy of ours. Each starts with the 12-byte header
+//! that guest and host kernel both know, so segments of up to 64 KiB and unfinished checksums pass through as
+//! they are: the less a guest has to cut up, the better, above all where its kernel runs slowly.
 //!
 //! `receive.rs` and `transmit.rs` are the two directions, `tap.rs` the host's side, `device.rs` the model.
 

@@ -1,7 +1,8 @@
 //! From the tap to the guest (virtio 1.2, section 5.1.6.4).
 //!
-//! Buffers are taken from the queue ahead of the frame, enough for the largest one, and the frame is read right into
-//! them; those it did not need wait for the next. While the guest has too few, nothing is read from the tap.
+//! Buffers are taken from the queue ahead of the frame, enough for the largest one, and the frame is read
+//! right into them; those it did not need wait for the next. While the guest has too few, nothing is read
+//! from the tap.
 
 use std::collections::VecDeque;
 use std::io;
@@ -84,8 +85,8 @@ impl Receiver {
         Stopped::Drained
     }
 
-    /// Takes buffers from the queue until the largest frame fits. A driver whose whole ring is smaller than that gets
-    /// the frames that do fit.
+    /// Takes buffers from the queue until the largest frame fits. A driver whose whole ring is smaller than
+    /// that gets the frames that do fit.
     fn post_enough(&mut self, returned: &mut bool) -> bool {
         self.queue.pause_notifications();
         while !self.is_enough() {
@@ -103,7 +104,8 @@ impl Receiver {
         self.capacity >= self.largest || (!self.mergeable && !self.posted.is_empty())
     }
 
-    /// Keeps a buffer for a frame to come, or returns it at once if none can go there. True if it was returned.
+    /// Keeps a buffer for a frame to come, or returns it at once if none can go there. True if it was
+    /// returned.
     fn post(&mut self, chain: Chain) -> bool {
         let least = if self.mergeable { HEADER_SIZE + 1 } else { self.largest };
         let in_memory = || chain.writable.slices(self.queue.memory(), Permissions::Write).is_ok();

@@ -16,7 +16,8 @@ use crate::sys::{iovec, tap};
 /// Bytes of the header before each frame (`virtio_net_hdr_v1`).
 pub const HEADER_SIZE: usize = 12;
 
-/// Where frames come from and go to, each after a header of [`HEADER_SIZE`] bytes. One call, one frame; never blocks.
+/// Where frames come from and go to, each after a header of [`HEADER_SIZE`] bytes. One call, one frame; never
+/// blocks.
 pub trait FrameIo: Send {
     /// The descriptor to watch for frames.
     fn fd(&self) -> RawFd;

@@ -1,5 +1,5 @@
-//! From the guest to the tap (virtio 1.2, section 5.1.6.2): each chain is a header and one frame, and is written as it
-//! lies in guest memory. A frame that the tap does not take is dropped, as on a real wire.
+//! From the guest to the tap (virtio 1.2, section 5.1.6.2): each chain is a header and one frame, and is
+//! written as it lies in guest memory. A frame that the tap does not take is dropped, as on a real wire.
 
 use vm_memory::Permissions;
 

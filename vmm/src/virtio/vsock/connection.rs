@@ -9,9 +9,10 @@
 //!                                 over ◄──────────────── over ◄─ the guest shut down both and the host has all
 //! ```
 //!
-//! A connection never blocks and never touches epoll. Readiness is edge-triggered: `readable` is set by an event and
-//! cleared when a read would block. What is owed to the guest is remembered as state, so it costs no memory however
-//! long the guest offers no buffers. Data for the host that it does not take yet is bounded by the credit given.
+//! A connection never blocks and never touches epoll. Readiness is edge-triggered: `readable` is set by an
+//! event and cleared when a read would block. What is owed to the guest is remembered as state, so it costs
+//! no memory however long the guest offers no buffers. Data for the host that it does not take yet is bounded
+//! by the credit given.
 
 use std::collections::VecDeque;
 use std::io;
@@ -263,7 +264,8 @@ impl Connection {
         self.to_host.clear();
     }
 
-    /// Once the host has everything, it hears of the end; once both directions have ended, so has the connection.
+    /// Once the host has everything, it hears of the end; once both directions have ended, so has the
+    /// connection.
     fn pass_guest_shutdown_on(&mut self) -> Fate {
         if !self.to_host.is_empty() {
             return Fate::Continues;

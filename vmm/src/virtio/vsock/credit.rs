@@ -1,8 +1,10 @@
-//! Credit: who may send how much to whom (virtio 1.2, section 5.10.6.3). Pure arithmetic on wrapping counters.
+//! Credit: who may send how much to whom (virtio 1.2, section 5.10.6.3). Pure arithmetic on wrapping
+//! counters.
 
 use crate::virtio::vsock::header::Header;
 
-/// Our receive buffer for each connection, in bytes: what the guest may send before the host has taken any of it.
+/// Our receive buffer for each connection, in bytes: what the guest may send before the host has taken any of
+/// it.
 pub const BUFFER_SIZE: u32 = 64 * 1024;
 
 /// Both directions of one connection.

@@ -30,7 +30,8 @@ const FIRST_CID: u32 = 3;
 pub struct VsockConfig {
     /// The guest's CID, from 3 on. It need not be unique on the host: each device has its own socket.
     pub guest_cid: u32,
-    /// Where host clients connect. Programs that wait for the guest listen at this path with `_<port>` appended.
+    /// Where host clients connect. Programs that wait for the guest listen at this path with `_<port>`
+    /// appended.
     pub uds_path: PathBuf,
 }
 

@@ -1,4 +1,5 @@
-//! The Unix sockets on the host's side: the listener, its `CONNECT` line, and connecting on behalf of the guest.
+//! The Unix sockets on the host's side: the listener, its `CONNECT` line, and connecting on behalf of the
+//! guest.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -72,7 +73,8 @@ fn is_abandoned(path: &Path) -> bool {
     UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// Connects to `<base>_<port>`, where a host program waits for the guest. Never blocks: a full backlog is an error.
+/// Connects to `<base>_<port>`, where a host program waits for the guest. Never blocks: a full backlog is an
+/// error.
 ///
 /// # Errors
 ///

@@ -1,7 +1,8 @@
 //! All connections of one vsock device, and which of them have something to say to the guest.
 //!
-//! The muxer takes packets from the guest ([`Muxer::consume`]), fills the guest's buffers ([`Muxer::produce`]), and is
-//! told which host sockets are ready. It never waits, and everything it holds is bounded.
+//! The muxer takes packets from the guest ([`Muxer::consume`]), fills the guest's buffers
+//! ([`Muxer::produce`]), and is told which host sockets are ready. It never waits, and everything it holds is
+//! bounded.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsRawFd;
@@ -101,7 +102,7 @@ impl Muxer {
         self.resets.clear();
     }
 
-    // ── The host's side ──────────────────────────────────────────────────────────────────────────────────────────
+    // The host's side.
 
     /// A client has connected to the device's socket.
     pub fn add_client(&mut self, stream: UnixStream) {
@@ -155,7 +156,8 @@ impl Muxer {
         }
     }
 
-    /// Watches a stream under a new token. Edge-triggered, so a stream that waits for the guest costs nothing.
+    /// Watches a stream under a new token. Edge-triggered, so a stream that waits for the guest costs
+    /// nothing.
     fn watch(&mut self, stream: &UnixStream) -> u32 {
         let token = loop {
             let token = self.next_token;
@@ -195,7 +197,7 @@ impl Muxer {
         }
     }
 
-    // ── From the guest ───────────────────────────────────────────────────────────────────────────────────────────
+    // From the guest.
 
     /// Whether the guest's packets must wait until it has taken some of ours.
     pub fn is_overloaded(&self) -> bool {
@@ -257,15 +259,15 @@ impl Muxer {
         }
     }
 
-    // ── To the guest ─────────────────────────────────────────────────────────────────────────────────────────────
+    // To the guest.
 
     /// Whether there is, or may be, something to say to the guest.
     pub fn has_something(&self) -> bool {
         !self.resets.is_empty() || !self.talkers.is_empty()
     }
 
-    /// Fills one buffer of the guest's. Returns the bytes written, or `None` if the next in turn had nothing to say.
-    /// A buffer that cannot be filled is returned empty.
+    /// Fills one buffer of the guest's. Returns the bytes written, or `None` if the next in turn had nothing
+    /// to say. A buffer that cannot be filled is returned empty.
     pub fn produce(&mut self, memory: &GuestMemory, mut room: Segments) -> Option<u32> {
         let place = room.take_front(HEADER_SIZE);
         if let Some(&reset) = self.resets.front() {

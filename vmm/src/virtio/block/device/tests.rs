@@ -199,7 +199,8 @@ fn malformed_chains_come_back_and_do_no_harm() {
     let status = driver.put(&[NO_ANSWER]);
     let data = driver.put(&[0xab; 512]);
     let d = |address, length, flags, next| Descriptor { address, length, flags, next };
-    // Each case: descriptors from index 0 on, and the status expected (NO_ANSWER where there is no place for it).
+    // Each case: descriptors from index 0 on, and the status expected (NO_ANSWER where there is no place for
+    // it).
     let cases: [(&str, Vec<Descriptor>, u8); 9] = [
         ("no status byte", vec![d(header, 16, NEXT, 1), d(data, 512, 0, 0)], NO_ANSWER),
         ("write-only header", vec![d(header, 16, NEXT | WRITE, 1), d(status, 1, WRITE, 0)], IOERR),
