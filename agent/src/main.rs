@@ -67,7 +67,11 @@ fn run() {
                 part(&mut channel, stop);
             }
         }
-        Err(error) => log::say(&format!("cannot reach the engine: {error}")),
+        Err(error) => {
+            // The kernel log is below /dev; where that cannot be had, the console may be.
+            let _ = mounts::early(&Dev::Kernel);
+            log::say(&format!("cannot reach the engine: {error}"));
+        }
     }
     power::off(disk);
 }
