@@ -31,24 +31,26 @@ impl Scale {
         self.left + share.clamp(0.0, 1.0) * (self.right - self.left)
     }
 
-    /// Round values on the axis: multiples of a step of 1, 2 or 5 times a power of ten, at most seven.
-    pub(super) fn ticks(&self) -> Vec<f64> {
-        let rough = (self.to - self.from) / 5.0;
+    /// Round values of the axis, counted in `unit`s: multiples of a step of 1, 2 or 5 times a power of ten, at most
+    /// seven.
+    fn ticks(&self, unit: f64) -> Vec<f64> {
+        let (from, to) = (self.from / unit, self.to / unit);
+        let rough = (to - from) / 5.0;
         let power = 10_f64.powf(rough.log10().floor());
         let step =
             [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|step| *step >= rough).unwrap_or(rough);
-        let first = (self.from / step).ceil();
-        (0..=6_u8).map(|i| (first + f64::from(i)) * step).filter(|tick| *tick <= self.to).collect()
+        let first = (from / step).ceil();
+        (0..=6_u8).map(|i| (first + f64::from(i)) * step).filter(|tick| *tick <= to).collect()
     }
 
     /// The ticks as lines from `top` to `bottom`, their labels below.
     pub(super) fn axis(&self, top: f64, bottom: f64, unit: Unit) -> Markup {
         let (divisor, name) = unit.fitting(self.to);
         html! {
-            @for tick in self.ticks() {
-                @let x = px(self.at(tick));
+            @for tick in self.ticks(divisor) {
+                @let x = px(self.at(tick * divisor));
                 line.grid x1=(x) x2=(x) y1=(px(top)) y2=(px(bottom)) {}
-                text.soft.middle x=(x) y=(px(bottom + 16.0)) { (shortest(tick / divisor)) " " (name) }
+                text.soft.middle x=(x) y=(px(bottom + 16.0)) { (shortest(tick)) " " (name) }
             }
         }
     }
@@ -96,10 +98,10 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_few() {
-        assert_eq!(Scale::linear(31.0, 0.0, 1.0).ticks(), [0.0, 10.0, 20.0, 30.0]);
-        assert_eq!(Scale::linear(15_800.0, 0.0, 1.0).ticks(), [0.0, 5000.0, 10_000.0, 15_000.0]);
-        assert!(Scale::linear(0.0, 0.0, 1.0).ticks().len() <= 7);
-        assert!(Scale::around(29.0, 31.0, 0.0, 1.0).ticks().len() >= 2);
+        assert_eq!(Scale::linear(31.0, 0.0, 1.0).ticks(1.0), [0.0, 10.0, 20.0, 30.0]);
+        assert_eq!(Scale::linear(15_800.0, 0.0, 1.0).ticks(1.0), [0.0, 5000.0, 10_000.0, 15_000.0]);
+        assert!(Scale::linear(0.0, 0.0, 1.0).ticks(1.0).len() <= 7);
+        assert!(Scale::around(29.0, 31.0, 0.0, 1.0).ticks(1.0).len() >= 2);
     }
 
     #[test]
@@ -108,5 +110,7 @@ mod tests {
         assert!(axis.contains(">0 s<") && axis.contains(">15 s<"), "{axis}");
         let axis = Scale::linear(1.2, 0.0, 1.0).axis(0.0, 1.0, Unit::Time).into_string();
         assert!(axis.contains(">0.5 ms<"), "{axis}");
+        let axis = Scale::linear(34.7 * 1_048_576.0, 0.0, 1.0).axis(0.0, 1.0, Unit::Amount).into_string();
+        assert!(axis.contains(">10 MiB<") && axis.contains(">30 MiB<"), "{axis}");
     }
 }

@@ -285,3 +285,6 @@ impl Measured {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,7 +78,7 @@ mod tests {
     fn is_seldom_small_by_chance() {
         let mut generator = Generator::new(11);
         let mut draw = || (0..12).map(|_| generator.below(1000) as f64).collect::<Vec<_>>();
-        let small = (0..100).filter(|seed| p_value(&draw(), &draw(), *seed).expect("some") < 0.05).count();
-        assert!(small <= 13, "{small} of 100 below 0.05");
+        let small = (0..40).filter(|seed| p_value(&draw(), &draw(), *seed).expect("some") < 0.05).count();
+        assert!(small <= 7, "{small} of 40 below 0.05");
     }
 }

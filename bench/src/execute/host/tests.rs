@@ -9,6 +9,7 @@ case "$1" in
 --version) echo "carve 0.0.0-fake"; exit 0;;
 doctor) echo '{"kvm":"none"}'; exit 0;;
 stats) echo '{"guest":null}'; exit 0;;
+image) mkdir -p "$4/bin" && cp /bin/busybox "$4/bin/busybox" && ln -s busybox "$4/bin/sh" && exit 0; exit 1;;
 inspect)
   pid=$(cat "$DIR/$2.pid") || exit 1
   echo '{"pids":{"monitor":'$pid',"init":null},"cgroup":{"memory":"/nowhere","version":1},'
@@ -134,4 +135,31 @@ fn an_app_that_is_never_ready_is_an_error_that_says_what_was_seen_last() {
     let mut host = Host::new(&options).expect("an executor");
     let error = host.sample(&Subject::of(Runtime::Container)).expect_err("nobody answers").to_string();
     assert!(error.contains("not ready (http:80/)") && error.contains("app.started"), "{error}");
+}
+
+#[test]
+fn crun_runs_the_same_root_file_system() {
+    let works = std::process::Command::new("crun").arg("--version").output().is_ok();
+    let root = rustix::process::geteuid().is_root();
+    if !works || !root || !Path::new("/bin/busybox").exists() {
+        println!("skipped: this needs root, crun and busybox");
+        return;
+    }
+    let fake = fake();
+    let options = Options {
+        runtimes: vec![Runtime::Crun],
+        command: vec!["/bin/busybox".into(), "echo".into(), "ready".into()],
+        memory: Some("64m".into()),
+        cpus: Some(1.0),
+        ..options(&fake)
+    };
+    let mut host = Host::new(&options).expect("an executor");
+    let crun = Subject::of(Runtime::Crun);
+    host.prepare(&crun).expect("a bundle");
+    let observation = host.sample(&crun).expect("crun runs it");
+    assert_eq!(observation.reply, b"ready");
+    assert!(
+        observation.ready_ns > observation.spawn_ns && observation.left_behind.is_empty(),
+        "{observation:?}"
+    );
 }
