@@ -4,17 +4,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use crate::command::{capture, run};
 use crate::progress::Outcome;
-use crate::workspace;
+use crate::{packages, workspace};
 
 const IMAGE: &str = "demo";
 const RECIPE: &str = "guest-images/demo";
-/// Where the recipe leaves the layers, `*.tar` in the order of their names.
-const LAYERS: &str = "images/demo";
+/// Where the recipe leaves the layers.
+const OUT: &str = "images/demo";
+/// The layers, the base first.
+const LAYERS: [&str; 2] = ["base.tar", "app.tar"];
 /// One Dockerfile instruction a line: the image's configuration.
 const CHANGES: &str = "changes";
 
@@ -25,40 +27,41 @@ const CHANGES: &str = "changes";
 pub(crate) fn import() -> Result<Outcome> {
     let recipe = workspace::root().join(RECIPE);
     let wanted = hash_of(&recipe)?;
-    let stamp = workspace::target(LAYERS).with_extension("stamp");
+    let stamp = workspace::target(OUT).with_extension("stamp");
     let built = fs::read_to_string(&stamp).is_ok_and(|stamp| stamp == wanted);
     if built && capture(Command::new(workspace::carve()).args(["image", "inspect", IMAGE]))?.status.success()
     {
         return Ok(Outcome::Cached);
     }
-    let out = workspace::target(LAYERS);
-    // Layers of an earlier recipe would be imported, too.
-    if out.exists() {
-        fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
-    }
+    let out = workspace::target(OUT);
     fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
-    run(Command::new(recipe.join("build.sh")).arg(&out))?;
-    let layers = layers(&out)?;
+    build(&recipe, &out)?;
     let mut import = Command::new(workspace::carve());
     import.args(["image", "import", "--name", IMAGE]);
     for change in fs::read_to_string(recipe.join(CHANGES))?.lines().filter(|line| is_instruction(line)) {
         import.args(["--change", change]);
     }
-    run(import.args(&layers))?;
+    run(import.args(LAYERS.map(|layer| out.join(layer))))?;
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(Outcome::Done)
 }
 
-/// The layers that the recipe made, the base first.
-fn layers(out: &Path) -> Result<Vec<PathBuf>> {
-    let mut layers = files(out)?;
-    layers.retain(|path| path.extension().is_some_and(|extension| extension == "tar"));
-    if layers.is_empty() {
-        bail!("{RECIPE}/build.sh left no layers (*.tar) in {}", out.display());
+/// Runs the recipe, a second time with fresh package lists when it fails: the archive drops old versions, and a new
+/// machine has no lists.
+fn build(recipe: &Path, out: &Path) -> Result<()> {
+    let mut command = Command::new(recipe.join("build.sh"));
+    command.arg(out);
+    match run(&mut command) {
+        Err(first) => {
+            packages::update_lists()
+                .with_context(|| format!("{first:#}, and the package lists could not be renewed"))?;
+            run(&mut command)
+        }
+        Ok(()) => Ok(()),
     }
-    Ok(layers)
 }
 
+/// Whether a line of the recipe's `changes` says anything.
 fn is_instruction(line: &str) -> bool {
     !line.trim().is_empty() && !line.trim_start().starts_with('#')
 }
@@ -111,17 +114,13 @@ mod tests {
     }
 
     #[test]
-    fn layers_come_in_the_order_of_their_names_and_there_must_be_one() {
-        let dir = tempfile::tempdir().expect("dir");
-        assert!(layers(dir.path()).is_err());
-        for name in ["10-app.tar", "00-base.tar", "notes.txt"] {
-            fs::write(dir.path().join(name), "").expect("written");
+    fn the_recipe_has_its_parts() {
+        let recipe = workspace::root().join(RECIPE);
+        let changes = fs::read_to_string(recipe.join(CHANGES)).expect("there");
+        assert!(changes.lines().any(|line| is_instruction(line) && line.starts_with("CMD ")), "{changes}");
+        let script = fs::read_to_string(recipe.join("build.sh")).expect("there");
+        for layer in LAYERS {
+            assert!(script.contains(layer), "build.sh makes no {layer}");
         }
-        let names: Vec<_> = layers(dir.path())
-            .expect("layers")
-            .into_iter()
-            .map(|p| p.file_name().map(ToOwned::to_owned))
-            .collect();
-        assert_eq!(names, [Some("00-base.tar".into()), Some("10-app.tar".into())]);
     }
 }

@@ -56,10 +56,21 @@ pub(crate) fn install_missing() -> Result<Outcome> {
     }
     // The package lists may be absent or too old to name what the archive still has.
     if run_quietly("apt-get install", &mut install).is_err() {
-        run_quietly("apt-get update", apt_get().arg("update"))?;
+        update_lists()?;
         run_quietly("apt-get install", &mut install)?;
     }
     Ok(Outcome::Done)
+}
+
+/// Fetches the package lists anew.
+///
+/// # Errors
+/// No root, or apt-get's own.
+pub(crate) fn update_lists() -> Result<()> {
+    if !is_root()? {
+        bail!("the package lists are missing or out of date; run this and try again:\n  sudo apt-get update");
+    }
+    run_quietly("apt-get update", apt_get().arg("update"))
 }
 
 fn apt_get() -> Command {
