@@ -1,1 +1,27 @@
-//! An OCI runtime: turns a bundle into a process.
+//! An OCI runtime: turns a bundle (a root filesystem and a `config.json`) into a process.
+//!
+//! The way through the crate is the way of a container: [`bundle`] reads `config.json` and refuses what is not
+//! honoured yet; [`plan`](crate::plan) turns it into ready-to-use values; [`create`](crate::create()) makes the
+//! cgroup and clones the init process; [`init`](crate::init) is what that process does, one file a step; and
+//! [`Container`] is the handle that starts, signals, waits for and deletes it.
+//!
+//! It knows no images and no virtual machines. [`cgroup`] is public by itself: the engine puts a VM's process
+//! into the same tree with the same limits.
+
+pub mod bundle;
+pub mod cgroup;
+mod channel;
+mod container;
+mod create;
+mod init;
+mod plan;
+pub mod seccomp;
+pub mod spec;
+mod step;
+mod sys;
+
+pub use container::{Container, DeleteError, ExitStatus, StartError};
+pub use create::{CreateError, CreateOptions, create};
+pub use oci_spec::runtime as oci;
+pub use plan::PlanError;
+pub use step::StepError;

@@ -1,0 +1,123 @@
+//! A bundle on disk: a directory with a `config.json` and, usually, the root filesystem it names.
+//!
+//! `unsupported.rs` holds what this runtime does not honour yet: each such field is refused by name rather than
+//! ignored.
+
+mod unsupported;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+
+pub(crate) use unsupported::refuse_unsupported;
+
+/// Largest `config.json` that is read, in bytes. Real ones have some 10 to 50 KiB.
+const MAX_CONFIG_BYTES: u64 = 4 << 20;
+
+/// A bundle whose `config.json` is read.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The bundle's directory, absolute.
+    pub dir: PathBuf,
+    /// Its `config.json`.
+    pub spec: Spec,
+}
+
+/// A bundle that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// The directory or its `config.json` cannot be read.
+    #[error("cannot read {path}: {source}; a bundle is a directory with a config.json and a root filesystem")]
+    Read {
+        /// What was to be read.
+        path: PathBuf,
+        /// Why it could not be.
+        source: io::Error,
+    },
+    /// `config.json` is larger than any sensible one.
+    #[error("{path} is larger than {MAX_CONFIG_BYTES} bytes")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// `config.json` is not what the OCI runtime specification describes.
+    #[error("{path} is not an OCI runtime configuration: {source}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A field asks for something that is not supported.
+    #[error("config.json: {field}: {reason}")]
+    Unsupported {
+        /// The field, as a path through the JSON.
+        field: String,
+        /// Why it is refused.
+        reason: &'static str,
+    },
+}
+
+impl Bundle {
+    /// Reads the bundle in `dir`.
+    ///
+    /// # Errors
+    /// When `config.json` is missing, too large, malformed, or asks for what is not supported.
+    pub fn load(dir: &Path) -> Result<Self, BundleError> {
+        let dir = dir.canonicalize().map_err(|source| BundleError::Read { path: dir.into(), source })?;
+        let path = dir.join("config.json");
+        let mut json = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut json))
+            .map_err(|source| BundleError::Read { path: path.clone(), source })?;
+        if json.len() as u64 > MAX_CONFIG_BYTES {
+            return Err(BundleError::TooLarge { path });
+        }
+        let spec: Spec =
+            serde_json::from_slice(&json).map_err(|source| BundleError::Malformed { path, source })?;
+        refuse_unsupported(&spec)?;
+        Ok(Self { dir, spec })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(json: &str) -> Result<Bundle, BundleError> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.json"), json).unwrap();
+        Bundle::load(dir.path())
+    }
+
+    #[test]
+    fn reads_a_default_spec_back() {
+        let spec = crate::spec::default_spec();
+        let bundle = load(&serde_json::to_string(&spec).unwrap()).unwrap();
+        assert_eq!(bundle.spec, spec);
+    }
+
+    #[test]
+    fn a_missing_config_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Bundle::load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("config.json: No such file"), "{error}");
+    }
+
+    #[test]
+    fn malformed_json_says_where() {
+        for json in ["", "[1]", "{\"process\": 3}", "{\"ociVersion\": \"1.0.2\", \"root\": 7}"] {
+            let error = load(json).unwrap_err();
+            assert!(matches!(error, BundleError::Malformed { .. }), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_huge_config_is_not_read_to_its_end() {
+        let json =
+            format!("{{\"ociVersion\": \"{}\"}}", "x".repeat(usize::try_from(MAX_CONFIG_BYTES).unwrap()));
+        assert!(matches!(load(&json), Err(BundleError::TooLarge { .. })));
+    }
+}

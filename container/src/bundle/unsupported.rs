@@ -1,0 +1,119 @@
+//! The fields of `config.json` that are not honoured yet, each refused by name.
+
+use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, Process, Spec};
+
+use super::BundleError;
+
+const LATER: &str = "not supported by this runtime; remove it";
+
+/// Refuses a configuration that asks for something this runtime would otherwise silently not do.
+pub(crate) fn refuse_unsupported(spec: &Spec) -> Result<(), BundleError> {
+    for (field, present) in [
+        ("hooks", spec.hooks().is_some()),
+        ("vm", spec.vm().is_some()),
+        ("windows", spec.windows().is_some()),
+        ("solaris", spec.solaris().is_some()),
+        ("zos", spec.zos().is_some()),
+    ] {
+        refuse(present, field, LATER)?;
+    }
+    if let Some(process) = spec.process() {
+        refuse_in_process(process)?;
+    }
+    if let Some(linux) = spec.linux() {
+        refuse_in_linux(linux)?;
+    }
+    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        refuse_in_mount(index, mount)?;
+    }
+    Ok(())
+}
+
+fn refuse_in_process(process: &Process) -> Result<(), BundleError> {
+    let no_lsm = "no AppArmor or SELinux support in this runtime; remove it";
+    let named = |label: &Option<String>| label.as_ref().is_some_and(|l| !l.is_empty());
+    refuse(
+        process.terminal() == Some(true),
+        "process.terminal",
+        "terminals are not supported yet; set it to false",
+    )?;
+    refuse(named(process.apparmor_profile()), "process.apparmorProfile", no_lsm)?;
+    refuse(named(process.selinux_label()), "process.selinuxLabel", no_lsm)?;
+    refuse(process.io_priority().is_some(), "process.ioPriority", LATER)?;
+    refuse(process.scheduler().is_some(), "process.scheduler", LATER)
+}
+
+fn refuse_in_linux(linux: &Linux) -> Result<(), BundleError> {
+    refuse(linux.intel_rdt().is_some(), "linux.intelRdt", LATER)?;
+    refuse(linux.memory_policy().is_some(), "linux.memoryPolicy", LATER)?;
+    refuse(linux.personality().is_some(), "linux.personality", LATER)?;
+    refuse(linux.time_offsets().as_ref().is_some_and(|t| !t.is_empty()), "linux.timeOffsets", LATER)?;
+    refuse(linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices", LATER)?;
+    refuse(linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()), "linux.mountLabel", LATER)?;
+    if let Some(seccomp) = linux.seccomp() {
+        refuse(seccomp.listener_path().is_some(), "linux.seccomp.listenerPath", LATER)?;
+    }
+    for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
+        use LinuxNamespaceType::{Mount, Pid, Time, User};
+        let field = format!("linux.namespaces[{index}]");
+        refuse(namespace.typ() == Time, &field, "time namespaces are not supported; remove it")?;
+        let joins = namespace.path().is_some() && matches!(namespace.typ(), Mount | Pid | User);
+        refuse(joins, &field, "a namespace of this type can be made, but not joined by path")?;
+    }
+    Ok(())
+}
+
+fn refuse_in_mount(index: usize, mount: &Mount) -> Result<(), BundleError> {
+    let mapped = mount.uid_mappings().is_some() || mount.gid_mappings().is_some();
+    refuse(
+        mapped,
+        &format!("mounts[{index}].uidMappings"),
+        "idmapped mounts are not supported yet; remove it",
+    )
+}
+
+fn refuse(present: bool, field: &str, reason: &'static str) -> Result<(), BundleError> {
+    if present {
+        return Err(BundleError::Unsupported { field: field.to_owned(), reason });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_honoured_is_refused_by_name() {
+        let cases = [
+            (r#"{"hooks": {}}"#, "hooks"),
+            (r#"{"process": {"terminal": true, "user": {}, "cwd": "/"}}"#, "process.terminal"),
+            (r#"{"process": {"apparmorProfile": "x", "user": {}, "cwd": "/"}}"#, "process.apparmorProfile"),
+            (r#"{"process": {"selinuxLabel": "x", "user": {}, "cwd": "/"}}"#, "process.selinuxLabel"),
+            (r#"{"linux": {"intelRdt": {}}}"#, "linux.intelRdt"),
+            (r#"{"linux": {"personality": {"domain": "LINUX"}}}"#, "linux.personality"),
+            (r#"{"linux": {"timeOffsets": {"boottime": {"secs": 1}}}}"#, "linux.timeOffsets"),
+            (
+                r#"{"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"}}}"#,
+                "linux.seccomp.listenerPath",
+            ),
+            (r#"{"linux": {"namespaces": [{"type": "time"}]}}"#, "linux.namespaces[0]"),
+            (r#"{"linux": {"namespaces": [{"type": "pid", "path": "/x"}]}}"#, "linux.namespaces[0]"),
+        ];
+        for (json, expected) in cases {
+            let spec: Spec = serde_json::from_str(json).unwrap();
+            match refuse_unsupported(&spec) {
+                Err(BundleError::Unsupported { field, .. }) => assert_eq!(field, expected, "{json}"),
+                other => panic!("{json}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn empty_labels_and_joined_networks_are_fine() {
+        let json = r#"{"process": {"apparmorProfile": "", "terminal": false, "user": {}, "cwd": "/"},
+            "linux": {"timeOffsets": {}, "namespaces": [{"type": "network", "path": "/x"}]}}"#;
+        let spec: Spec = serde_json::from_str(json).unwrap();
+        assert!(refuse_unsupported(&spec).is_ok());
+    }
+}

@@ -1,0 +1,269 @@
+//! Control groups, in whichever of the three shapes the host has them.
+//!
+//! With v1 every controller (or set of them) is a tree of its own; with v2 there is one tree; a hybrid host has the
+//! controllers in v1 trees and a v2 tree beside them, for tracking processes. [`Hierarchy`] finds out which;
+//! [`Cgroup`] is one group across all trees that matter. `limits.rs` says which file of which controller holds
+//! which limit, `devices.rs` does the same for device rules.
+//!
+//! A tree is used when a limit needs it, or when it is one of those that account for or control processes. A
+//! limit whose controller is missing is an error; a tree that is merely useful and may not be written is left out.
+
+mod create;
+mod device_program;
+mod devices;
+mod hierarchy;
+mod kill;
+mod limits;
+mod remove;
+mod stats;
+
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::LinuxResources;
+use rustix::process::Pid;
+
+pub use hierarchy::{Hierarchy, HierarchyKind, V1Tree, V2Tree};
+pub use stats::{CgroupStats, MemoryStats};
+
+/// One control group: a directory in each tree that is used.
+#[derive(Debug)]
+pub struct Cgroup {
+    /// Its path in each tree, like `/carve/web`.
+    path: PathBuf,
+    /// Its directories in v1 trees.
+    v1: Vec<V1Dir>,
+    /// Its directory in the v2 tree.
+    v2: Option<PathBuf>,
+}
+
+/// A group's directory in a v1 tree.
+#[derive(Debug)]
+struct V1Dir {
+    controllers: Vec<String>,
+    /// The tree's own directory name, like `cpu,cpuacct`.
+    tree: String,
+    dir: PathBuf,
+}
+
+/// A control group that cannot be made, used or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// A path that is not absolute and plain.
+    #[error("{path}: a cgroup path must be absolute, without '..', and below the root")]
+    Path {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// A file of the host that describes its cgroups cannot be read.
+    #[error("cannot read {path}: {source}; cgroups cannot be found")]
+    Detect {
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be read.
+        source: io::Error,
+    },
+    /// A limit was asked for that this host cannot enforce.
+    #[error(
+        "linux.resources.{field} needs the cgroup controller {controller:?}, which this host does not offer; \
+         enable it or do without this limit"
+    )]
+    MissingController {
+        /// The limit.
+        field: String,
+        /// What would enforce it.
+        controller: &'static str,
+    },
+    /// A limit that is not supported at all.
+    #[error("linux.resources.{field}: {reason}")]
+    Unsupported {
+        /// The limit.
+        field: String,
+        /// Why it is refused.
+        reason: &'static str,
+    },
+    /// The group's directory cannot be made.
+    #[error("cannot create the cgroup {dir}: {source}")]
+    Create {
+        /// The directory.
+        dir: PathBuf,
+        /// Why it cannot be made.
+        source: io::Error,
+    },
+    /// A value was refused by the kernel.
+    #[error("cannot write {value:?} to {file}: {source}")]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// What was to be written.
+        value: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The device rules could not be attached.
+    #[error("cannot attach the device rules to {dir}: {source}")]
+    Devices {
+        /// The group's directory.
+        dir: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A file of the group cannot be read.
+    #[error("cannot read {file}: {source}")]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why it cannot be read.
+        source: io::Error,
+    },
+    /// The group still has processes after all this time of killing them, or cannot be removed for another reason.
+    #[error("cannot remove the cgroup {dir}: {source}; processes left in it: {pids:?}")]
+    Remove {
+        /// The directory.
+        dir: PathBuf,
+        /// What the kernel said last.
+        source: io::Error,
+        /// The processes still there.
+        pids: Vec<i32>,
+    },
+}
+
+impl Cgroup {
+    /// Makes the group `path` (absolute, like `/carve/web`) with these limits. Missing parents are made as well.
+    ///
+    /// # Errors
+    /// When a limit is not supported, its controller is missing, or the kernel refuses. What was made by then is
+    /// removed again.
+    pub fn create(
+        hierarchy: &Hierarchy,
+        path: &Path,
+        resources: &LinuxResources,
+    ) -> Result<Self, CgroupError> {
+        create::create(hierarchy, checked(path)?, resources)
+    }
+
+    /// The group `path` as far as it exists; trees without it are left out.
+    ///
+    /// # Errors
+    /// When the path is not absolute and plain.
+    pub fn open(hierarchy: &Hierarchy, path: &Path) -> Result<Self, CgroupError> {
+        let relative = checked(path)?;
+        let v1 =
+            hierarchy.v1.iter().map(|tree| V1Dir::new(tree, relative)).filter(|v1| v1.dir.is_dir()).collect();
+        let v2 = hierarchy.v2.as_ref().map(|tree| tree.dir.join(relative)).filter(|dir| dir.is_dir());
+        Ok(Self { path: path.to_owned(), v1, v2 })
+    }
+
+    /// The group's path in each tree.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the group exists in no tree at all.
+    pub fn is_empty(&self) -> bool {
+        self.v1.is_empty() && self.v2.is_none()
+    }
+
+    /// Moves a process, with all its threads, into the group.
+    ///
+    /// # Errors
+    /// When the kernel refuses, for instance because the process is gone (ESRCH).
+    pub fn add(&self, pid: Pid) -> Result<(), CgroupError> {
+        self.dirs().try_for_each(|dir| join(dir, pid))
+    }
+
+    /// As [`Cgroup::add`], for a process that was cloned into the v2 tree's group.
+    pub(crate) fn add_v1(&self, pid: Pid) -> Result<(), CgroupError> {
+        self.v1.iter().try_for_each(|v1| join(&v1.dir, pid))
+    }
+
+    /// What the group has used so far. What the host does not account for is `None`.
+    ///
+    /// # Errors
+    /// When a file that should be there cannot be read.
+    pub fn stats(&self) -> Result<CgroupStats, CgroupError> {
+        stats::read(self)
+    }
+
+    /// Kills every process in the group and in groups below it. They may take a moment to be gone.
+    ///
+    /// # Errors
+    /// When the processes cannot be listed or killed.
+    pub fn kill_all(&self) -> Result<(), CgroupError> {
+        kill::kill_all(self)
+    }
+
+    /// Removes the group, all groups below it, and its parent if that is empty then. Processes still in it are
+    /// killed. A group that is not there is no error.
+    ///
+    /// # Errors
+    /// When processes are left after five seconds of killing them, or the kernel refuses for another reason.
+    pub fn remove(&self) -> Result<(), CgroupError> {
+        remove::remove(self)
+    }
+
+    /// The group's directory in the v2 tree.
+    pub(crate) fn v2_dir(&self) -> Option<&Path> {
+        self.v2.as_deref()
+    }
+
+    /// The group's directory in each v1 tree, with the name that tree has.
+    pub(crate) fn v1_dirs(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.v1.iter().map(|v1| (v1.tree.as_str(), v1.dir.as_path()))
+    }
+
+    /// All its directories.
+    fn dirs(&self) -> impl Iterator<Item = &Path> {
+        self.v1.iter().map(|v1| v1.dir.as_path()).chain(self.v2.as_deref())
+    }
+
+    /// Its directory in the v1 tree of this controller.
+    fn v1_dir(&self, controller: &str) -> Option<&Path> {
+        self.v1.iter().find(|v1| v1.controllers.iter().any(|c| c == controller)).map(|v1| v1.dir.as_path())
+    }
+}
+
+impl V1Dir {
+    fn new(tree: &V1Tree, relative: &Path) -> Self {
+        let name = tree.dir.file_name().map(|name| name.to_string_lossy().into_owned());
+        Self {
+            controllers: tree.controllers.clone(),
+            tree: name.unwrap_or_default(),
+            dir: tree.dir.join(relative),
+        }
+    }
+}
+
+/// The path without its leading slash, if it is absolute and plain.
+fn checked(path: &Path) -> Result<&Path, CgroupError> {
+    let refused = || CgroupError::Path { path: path.to_owned() };
+    let relative = path.strip_prefix("/").map_err(|_| refused())?;
+    let plain = relative.components().all(|c| matches!(c, Component::Normal(_)));
+    (plain && relative.components().next().is_some()).then_some(relative).ok_or_else(refused)
+}
+
+fn join(dir: &Path, pid: Pid) -> Result<(), CgroupError> {
+    write(&dir.join("cgroup.procs"), &pid.as_raw_nonzero().to_string())
+}
+
+/// Writes a value to a control file, which must exist.
+fn write(file: &Path, value: &str) -> Result<(), CgroupError> {
+    use io::Write;
+    let written =
+        fs::OpenOptions::new().write(true).open(file).and_then(|mut f| f.write_all(value.as_bytes()));
+    written.map_err(|source| CgroupError::Write { file: file.to_owned(), value: value.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_absolute_plain_paths_are_taken() {
+        assert_eq!(checked(Path::new("/carve/web")).unwrap(), Path::new("carve/web"));
+        for path in ["", "/", "carve/web", "/carve/../x", "/.."] {
+            assert!(matches!(checked(Path::new(path)), Err(CgroupError::Path { .. })), "{path}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The socket between a container's init process and whoever creates it.
+//!
+//! ```text
+//!   creator                       init
+//!      │ ── Mapped ───────────────▶ │   uid and gid maps are written (user namespaces only)
+//!      │ ◀─────────── Warning(…) ── │   any number
+//!      │ ── Joined ───────────────▶ │   it is in its cgroups
+//!      │ ◀──── Ready | Failed(…) ── │   waiting just before exec
+//!      │ ── Start ────────────────▶ │
+//!      │ ◀─────── Failed, or end ── │   the end means: exec succeeded (the socket is close-on-exec)
+//! ```
+//!
+//! The creator's end is the only one that keeps the socket open on its side, so its death ends init's waiting.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use serde::{Deserialize, Serialize};
+
+use crate::step::StepError;
+
+/// Longest message, in bytes. Longer subjects are cut by the kernel's refusal to send, so they are cut before.
+const MAX_MESSAGE_BYTES: usize = 16 * 1024;
+
+/// What the creator tells init.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Order {
+    Mapped = b'M',
+    Joined = b'J',
+    Start = b'S',
+}
+
+/// What init tells the creator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Report {
+    Warning(String),
+    Ready,
+    Failed(StepError),
+    /// The program could not be executed; `errno` says why.
+    NotExecuted {
+        program: String,
+        errno: i32,
+    },
+}
+
+/// The creator's end.
+#[derive(Debug)]
+pub(crate) struct CreatorEnd(OwnedFd);
+
+/// Init's end.
+#[derive(Debug)]
+pub(crate) struct InitEnd(OwnedFd);
+
+/// A connected pair, both ends close-on-exec.
+pub(crate) fn pair() -> Result<(CreatorEnd, InitEnd), Errno> {
+    let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    Ok((CreatorEnd(a), InitEnd(b)))
+}
+
+impl CreatorEnd {
+    /// Sends an order. EPIPE means that init is gone.
+    pub(crate) fn order(&self, order: Order) -> Result<(), Errno> {
+        send(&self.0, &[order as u8], SendFlags::NOSIGNAL).map(|_| ())
+    }
+
+    /// The next report, or `None` when init has closed its end.
+    pub(crate) fn report(&self) -> io::Result<Option<Report>> {
+        let mut buffer = vec![0; MAX_MESSAGE_BYTES];
+        let (length, _) = retry(|| recv(&self.0, &mut buffer[..], RecvFlags::empty()))?;
+        if length == 0 {
+            return Ok(None);
+        }
+        serde_json::from_slice(&buffer[..length]).map(Some).map_err(io::Error::from)
+    }
+}
+
+impl InitEnd {
+    /// Waits for this order.
+    ///
+    /// # Errors
+    /// EPIPE when the creator is gone, EPROTO when it says something else.
+    pub(crate) fn wait_for(&self, order: Order) -> Result<(), Errno> {
+        let mut byte = [0];
+        let (length, _) = retry(|| recv(&self.0, &mut byte, RecvFlags::empty()))?;
+        match length {
+            0 => Err(Errno::PIPE),
+            _ if byte[0] == order as u8 => Ok(()),
+            _ => Err(Errno::PROTO),
+        }
+    }
+
+    /// Sends a report; that nobody listens any more is noticed when waiting for the next order.
+    pub(crate) fn report(&self, report: &Report) {
+        let Ok(mut message) = serde_json::to_vec(report) else { return };
+        if message.len() > MAX_MESSAGE_BYTES {
+            let short = StepError::new("report", "a failure", "its description is too long to pass on");
+            message = serde_json::to_vec(&Report::Failed(short)).unwrap_or_default();
+        }
+        let _gone = send(&self.0, &message, SendFlags::NOSIGNAL);
+    }
+}
+
+impl AsFd for InitEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_arrives_as_it_was_sent() {
+        let (creator, init) = pair().unwrap();
+        let failed = Report::Failed(StepError::new("mounts", "/proc", "no"));
+        init.report(&failed);
+        init.report(&Report::Ready);
+        drop(init);
+        assert_eq!(creator.report().unwrap(), Some(failed));
+        assert_eq!(creator.report().unwrap(), Some(Report::Ready));
+        assert_eq!(creator.report().unwrap(), None);
+    }
+
+    #[test]
+    fn init_notices_that_its_creator_is_gone() {
+        let (creator, init) = pair().unwrap();
+        creator.order(Order::Joined).unwrap();
+        drop(creator);
+        assert_eq!(init.wait_for(Order::Joined), Ok(()));
+        assert_eq!(init.wait_for(Order::Start), Err(Errno::PIPE));
+    }
+
+    #[test]
+    fn a_report_that_is_too_long_is_replaced_by_a_short_one() {
+        let (creator, init) = pair().unwrap();
+        init.report(&Report::Warning("x".repeat(MAX_MESSAGE_BYTES)));
+        assert!(matches!(creator.report().unwrap(), Some(Report::Failed(_))));
+    }
+}

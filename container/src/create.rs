@@ -1,0 +1,229 @@
+//! Makes a container: everything up to the point just before its program is executed.
+//!
+//! ```text
+//! refuse_threads → load bundle → plan → cgroup → clone3 ─┬─▶ init::run: mounts, root, limits, user …
+//!                                                        └─▶ guide: id maps, join cgroup, wait for Ready
+//! ```
+//!
+//! The process is cloned once, with all its namespaces, and not executed again: see
+//! `docs/decisions/0002-no-re-exec.md`.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::process::Pid;
+
+use crate::bundle::{Bundle, BundleError};
+use crate::cgroup::{Cgroup, CgroupError, Hierarchy};
+use crate::channel::{self, CreatorEnd, Order, Report};
+use crate::container::{Container, InitProcess};
+use crate::init::{self, InitContext};
+use crate::plan::{Plan, PlanError};
+use crate::step::StepError;
+use crate::sys::{self, Cloned};
+
+/// What a container gets besides its bundle.
+#[derive(Debug)]
+pub struct CreateOptions {
+    /// Standard input, output and error of the container's program.
+    pub stdio: [OwnedFd; 3],
+    /// The container's own cgroup, absolute, like `/carve/web`. It wins over `linux.cgroupsPath`.
+    pub cgroup_path: PathBuf,
+    /// The host's cgroup trees, if the caller knows them already; else they are looked up.
+    pub hierarchy: Option<Hierarchy>,
+    /// Whether the container is killed when the thread that creates it ends, however it ends.
+    pub die_with_parent: bool,
+}
+
+/// A container that could not be made. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The caller has several threads, whose locks a clone would copy in whatever state they are.
+    #[error(
+        "a container can only be created by a single-threaded process, and this one has {threads} threads; create \
+         it before starting any, or in a process of its own"
+    )]
+    Threads {
+        /// How many the caller has.
+        threads: usize,
+    },
+    /// The bundle cannot be used.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The configuration cannot be carried out.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The cgroup cannot be made or joined.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// The process with its namespaces cannot be made.
+    #[error(
+        "cannot clone a process into new namespaces: {0}; as a user other than root, a user namespace is needed"
+    )]
+    Clone(io::Error),
+    /// A step inside the container failed.
+    #[error("cannot set up the container: {0}")]
+    Step(#[from] StepError),
+    /// The init process ended without a word.
+    #[error(
+        "the container's init process died during set-up; it may have been killed, for lack of memory too"
+    )]
+    InitDied,
+    /// A file of the host that the set-up needs cannot be read or written.
+    #[error("{path}: {source}")]
+    Host {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+}
+
+/// Creates the container `id` from the bundle in `dir`: its init process has everything set up and waits just
+/// before executing the program, for [`Container::start`].
+///
+/// # Errors
+/// See [`CreateError`]; whatever was made by then is removed again.
+pub fn create(dir: &Path, id: &str, options: CreateOptions) -> Result<Container, CreateError> {
+    refuse_threads()?;
+    let bundle = Bundle::load(dir)?;
+    let plan = Plan::new(&bundle, id)?;
+    let cgroup = make_cgroup(&bundle, &options)?;
+    let (pid, pidfd, channel) = match clone_init(&plan, &cgroup, options) {
+        Ok(cloned) => cloned,
+        Err(error) => {
+            remove_cgroup(&cgroup);
+            return Err(error);
+        }
+    };
+    let mut init = InitProcess::new(pid, pidfd);
+    match guide(&plan, &cgroup, pid, &channel) {
+        Ok(warnings) => Ok(Container::new(init, channel, cgroup, warnings)),
+        Err(error) => {
+            init.kill_and_reap();
+            // A process that could not be guided may have ended for a reason that it still tells.
+            let told = last_words(&channel);
+            remove_cgroup(&cgroup);
+            Err(told.unwrap_or(error))
+        }
+    }
+}
+
+/// Only the calling thread exists in the clone, and locks that others held are held for ever.
+fn refuse_threads() -> Result<(), CreateError> {
+    let path = Path::new("/proc/self/status");
+    let status = fs::read_to_string(path).map_err(|source| host_error(path, source))?;
+    let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok());
+    match threads {
+        Some(1) => Ok(()),
+        Some(threads) => Err(CreateError::Threads { threads }),
+        None => Err(host_error(path, io::Error::other("has no line \"Threads:\""))),
+    }
+}
+
+fn make_cgroup(bundle: &Bundle, options: &CreateOptions) -> Result<Cgroup, CreateError> {
+    let hierarchy = match &options.hierarchy {
+        Some(known) => known.clone(),
+        None => Hierarchy::detect(Path::new("/"))?,
+    };
+    let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone());
+    Ok(Cgroup::create(&hierarchy, &options.cgroup_path, &resources.unwrap_or_default())?)
+}
+
+/// The one clone. The child does not return from here.
+fn clone_init(
+    plan: &Plan,
+    cgroup: &Cgroup,
+    options: CreateOptions,
+) -> Result<(Pid, OwnedFd, CreatorEnd), CreateError> {
+    let (creator_end, init_end) = channel::pair().map_err(|errno| CreateError::Clone(errno.into()))?;
+    let v2_dir =
+        cgroup.v2_dir().map(|dir| File::open(dir).map_err(|source| host_error(dir, source))).transpose()?;
+    let cloned = sys::clone3(plan.namespaces.clone_flags, v2_dir.as_ref().map(AsFd::as_fd));
+    match cloned.map_err(|errno| CreateError::Clone(errno.into()))? {
+        Cloned::Parent { pid, pidfd } => Ok((pid, pidfd, creator_end)),
+        Cloned::Child => {
+            let CreateOptions { stdio, die_with_parent, .. } = &options;
+            let stdio = [stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd()];
+            let channel = &init_end;
+            init::run(&InitContext { plan, cgroup, channel, stdio, die_with_parent: *die_with_parent })
+        }
+    }
+}
+
+/// Does for the init process what only its parent can, until it is ready. Returns its warnings.
+fn guide(plan: &Plan, cgroup: &Cgroup, pid: Pid, channel: &CreatorEnd) -> Result<Vec<String>, CreateError> {
+    let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    let write = |name: &str, value: &str| {
+        let path = proc.join(name);
+        fs::write(&path, value).map_err(|source| host_error(&path, source))
+    };
+    let mut warnings = Vec::new();
+    if let Some(maps) = &plan.namespaces.id_maps {
+        write("uid_map", &maps.uid)?;
+        write("gid_map", &maps.gid)?;
+        order(channel, Order::Mapped)?;
+    }
+    if let Some(adjustment) = plan.process.oom_score_adj
+        && let Err(error) = write("oom_score_adj", &adjustment.to_string())
+    {
+        // Lowering it needs a capability that not every root has.
+        warnings.push(format!("process.oomScoreAdj is left as it is: {error}"));
+    }
+    cgroup.add_v1(pid)?;
+    order(channel, Order::Joined)?;
+    loop {
+        match channel.report().map_err(|source| host_error(Path::new("(channel)"), source))? {
+            Some(Report::Warning(warning)) => warnings.push(warning),
+            Some(Report::Ready) => break,
+            Some(Report::Failed(error)) => return Err(error.into()),
+            Some(Report::NotExecuted { .. }) | None => return Err(CreateError::InitDied),
+        }
+    }
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(warnings)
+}
+
+fn order(channel: &CreatorEnd, order: Order) -> Result<(), CreateError> {
+    channel.order(order).map_err(|_gone| CreateError::InitDied)
+}
+
+/// The failure that a process which is gone by now has reported, if any.
+fn last_words(channel: &CreatorEnd) -> Option<CreateError> {
+    while let Ok(Some(report)) = channel.report() {
+        if let Report::Failed(error) = report {
+            return Some(error.into());
+        }
+    }
+    None
+}
+
+fn remove_cgroup(cgroup: &Cgroup) {
+    if let Err(error) = cgroup.remove() {
+        tracing::warn!("{error}");
+    }
+}
+
+fn host_error(path: &Path, source: io::Error) -> CreateError {
+    CreateError::Host { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_threads_is_refused() {
+        let waiting = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| waiting.wait());
+            let refused = refuse_threads();
+            waiting.wait();
+            assert!(matches!(refused, Err(CreateError::Threads { threads: 2.. })));
+        });
+    }
+}

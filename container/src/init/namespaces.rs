@@ -1,0 +1,66 @@
+//! Finishes the namespaces that clone3 made, and joins those that exist already.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use oci_spec::runtime::LinuxNamespaceType;
+use rustix::thread::{Gid, Uid};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space, set_thread_res_gid, set_thread_res_uid};
+
+use crate::channel::{InitEnd, Order};
+use crate::plan::Plan;
+use crate::step::{At, StepError};
+use crate::sys;
+
+const STEP: &str = "namespaces";
+
+/// Becomes root of a new user namespace, joins namespaces by path, brings up the loopback of a new network
+/// namespace and takes a session keyring of its own.
+pub(super) fn enter(plan: &Plan, channel: &InitEnd) -> Result<(), StepError> {
+    for (kind, path) in &plan.namespaces.join {
+        let file = File::open(path).at(STEP, path.display())?;
+        move_into_link_name_space(file.as_fd(), link_type(*kind)).at(STEP, path.display())?;
+    }
+    if plan.namespaces.new_user() {
+        channel.wait_for(Order::Mapped).at(STEP, "waiting for the id maps")?;
+        set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).at(STEP, "group 0 of the user namespace")?;
+        set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).at(STEP, "user 0 of the user namespace")?;
+    }
+    if plan.namespaces.new_network() {
+        sys::bring_up_loopback().at("loopback", "lo")?;
+    }
+    join_keyring(&plan.id)
+}
+
+/// Waits until it is in its cgroups and makes them its cgroup namespace's root.
+pub(super) fn own_cgroup(plan: &Plan, channel: &InitEnd) -> Result<(), StepError> {
+    channel.wait_for(Order::Joined).at("cgroup", "waiting to be put into it")?;
+    if plan.namespaces.new_cgroup {
+        sys::unshare_cgroup().at(STEP, "cgroup")?;
+    }
+    Ok(())
+}
+
+fn link_type(kind: LinuxNamespaceType) -> Option<LinkNameSpaceType> {
+    Some(match kind {
+        LinuxNamespaceType::Network => LinkNameSpaceType::Network,
+        LinuxNamespaceType::Ipc => LinkNameSpaceType::InterProcessCommunication,
+        LinuxNamespaceType::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
+        LinuxNamespaceType::Cgroup => LinkNameSpaceType::ControlGroup,
+        // The others are refused before (bundle/unsupported.rs).
+        _ => return None,
+    })
+}
+
+fn join_keyring(id: &str) -> Result<(), StepError> {
+    let name = format!("_ses.{id}");
+    let joined = CString::new(name.as_str())
+        .map_err(|_| rustix::io::Errno::INVAL)
+        .and_then(|name| sys::join_session_keyring(&name));
+    match joined {
+        // A kernel without keyrings has nothing to keep apart.
+        Err(rustix::io::Errno::NOSYS) => Ok(()),
+        result => result.at("keyring", name),
+    }
+}

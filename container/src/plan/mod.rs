@@ -1,0 +1,210 @@
+//! `config.json` turned into ready-to-use values, before anything is created.
+//!
+//! Everything that can be wrong about the configuration itself is found here, in the creator, where an error is
+//! cheap; the init process then only makes system calls.
+
+mod devices;
+mod mount_options;
+mod mounts;
+mod namespaces;
+mod process;
+mod sysctl;
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::Spec;
+
+use crate::bundle::Bundle;
+use crate::seccomp::{Filter, SeccompError};
+
+pub(crate) use devices::{DeviceKind, DevicePlan};
+pub(crate) use mounts::{MountKind, MountPlan};
+pub(crate) use namespaces::Namespaces;
+pub(crate) use process::{Capabilities, ProcessPlan, RlimitPlan};
+pub(crate) use sysctl::SysctlPlan;
+
+/// Everything the init process is to do, in values that need no further checking.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) id: String,
+    pub(crate) rootfs: PathBuf,
+    pub(crate) rootfs_readonly: bool,
+    /// `MS_SLAVE` or `MS_PRIVATE`: what the container sees of mounts that the host makes later.
+    pub(crate) rootfs_propagation: u64,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) hostname: Option<String>,
+    pub(crate) domainname: Option<String>,
+    pub(crate) mounts: Vec<MountPlan>,
+    /// Device nodes to make; `None` when /dev is bound from elsewhere and already has what it needs.
+    pub(crate) devices: Option<Vec<DevicePlan>>,
+    pub(crate) masked_paths: Vec<PathBuf>,
+    pub(crate) readonly_paths: Vec<PathBuf>,
+    pub(crate) sysctls: Vec<SysctlPlan>,
+    pub(crate) process: ProcessPlan,
+    pub(crate) seccomp: Option<Filter>,
+}
+
+/// A configuration that cannot be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A field that must be there is not.
+    #[error("config.json: {field} is missing")]
+    Missing {
+        /// The field, as a path through the JSON.
+        field: &'static str,
+    },
+    /// A field's value makes no sense, or not together with others.
+    #[error("config.json: {field}: {value:?}: {reason}")]
+    Invalid {
+        /// The field, as a path through the JSON.
+        field: String,
+        /// What it holds.
+        value: String,
+        /// What is wrong with that.
+        reason: &'static str,
+    },
+    /// The seccomp profile cannot be compiled.
+    #[error("config.json: linux.seccomp: {0}")]
+    Seccomp(#[from] SeccompError),
+}
+
+/// Makes an [`PlanError::Invalid`].
+pub(crate) fn invalid(field: impl Into<String>, value: impl ToString, reason: &'static str) -> PlanError {
+    PlanError::Invalid { field: field.into(), value: value.to_string(), reason }
+}
+
+impl Plan {
+    /// Works out what is to be done for the container `id` from its bundle.
+    pub(crate) fn new(bundle: &Bundle, id: &str) -> Result<Self, PlanError> {
+        let spec = &bundle.spec;
+        let root = spec.root().as_ref().ok_or(PlanError::Missing { field: "root" })?;
+        if root.path().as_os_str().is_empty() {
+            return Err(PlanError::Missing { field: "root.path" });
+        }
+        let process = spec.process().as_ref().ok_or(PlanError::Missing { field: "process" })?;
+        let linux = spec.linux().as_ref().ok_or(PlanError::Missing { field: "linux" })?;
+        let namespaces = Namespaces::new(linux)?;
+        let mounts = mounts::plan(spec.mounts().iter().flatten(), &bundle.dir)?;
+        let devices = devices::plan(linux.devices().iter().flatten(), &mounts)?;
+        let (hostname, domainname) = names(spec, &namespaces)?;
+        Ok(Self {
+            id: checked_id(id)?,
+            rootfs: bundle.dir.join(root.path()),
+            rootfs_readonly: root.readonly().unwrap_or(false),
+            rootfs_propagation: propagation(linux.rootfs_propagation().as_deref())?,
+            hostname,
+            domainname,
+            mounts,
+            devices,
+            masked_paths: absolute("linux.maskedPaths", linux.masked_paths().iter().flatten())?,
+            readonly_paths: absolute("linux.readonlyPaths", linux.readonly_paths().iter().flatten())?,
+            sysctls: sysctl::plan(linux.sysctl().iter().flatten(), &namespaces)?,
+            process: ProcessPlan::new(process)?,
+            seccomp: linux.seccomp().as_ref().map(Filter::compile).transpose()?,
+            namespaces,
+        })
+    }
+}
+
+/// An id names a cgroup directory and a keyring, so it must be an ordinary name.
+fn checked_id(id: &str) -> Result<String, PlanError> {
+    let ordinary = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '+');
+    if id.is_empty() || id.len() > 255 || id.starts_with('.') || !id.chars().all(ordinary) {
+        let reason =
+            "an id is up to 255 letters, digits, and '_', '.', '-', '+', and does not start with a dot";
+        return Err(invalid("(id)", id, reason));
+    }
+    Ok(id.to_owned())
+}
+
+/// Host and domain name, which need a UTS namespace of the container's own.
+fn names(spec: &Spec, namespaces: &Namespaces) -> Result<(Option<String>, Option<String>), PlanError> {
+    let fields = [("hostname", spec.hostname()), ("domainname", spec.domainname())];
+    for (field, name) in fields {
+        let Some(name) = name else { continue };
+        if name.len() > 64 || name.contains('\0') {
+            return Err(invalid(field, name, "must be at most 64 bytes without NUL"));
+        }
+        if !namespaces.has_own_uts() {
+            return Err(invalid(
+                field,
+                name,
+                "needs a uts namespace; add {\"type\": \"uts\"} to linux.namespaces",
+            ));
+        }
+    }
+    Ok((spec.hostname().clone(), spec.domainname().clone()))
+}
+
+fn propagation(value: Option<&str>) -> Result<u64, PlanError> {
+    match value.unwrap_or("") {
+        "" | "slave" | "rslave" => Ok(libc::MS_SLAVE),
+        "private" | "rprivate" => Ok(libc::MS_PRIVATE),
+        other => Err(invalid("linux.rootfsPropagation", other, "only private and slave are supported")),
+    }
+}
+
+fn absolute<'a>(
+    field: &'static str,
+    paths: impl Iterator<Item = &'a String>,
+) -> Result<Vec<PathBuf>, PlanError> {
+    paths
+        .map(|path| match path.starts_with('/') && !path.contains('\0') {
+            true => Ok(PathBuf::from(path)),
+            false => Err(invalid(field, path, "must be an absolute path")),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(change: impl FnOnce(&mut serde_json::Value), id: &str) -> Result<Plan, PlanError> {
+        let mut json = serde_json::to_value(crate::spec::default_spec()).unwrap();
+        change(&mut json);
+        let spec = serde_json::from_value(json).unwrap();
+        Plan::new(&Bundle { dir: "/bundle".into(), spec }, id)
+    }
+
+    #[test]
+    fn the_default_spec_makes_a_plan() {
+        let plan = plan(|_| (), "web").unwrap();
+        assert_eq!(plan.rootfs, PathBuf::from("/bundle/rootfs"));
+        assert!(plan.seccomp.is_some());
+        assert!(plan.devices.is_some());
+    }
+
+    #[test]
+    fn an_id_that_is_no_plain_name_is_refused() {
+        for id in ["", ".", "..", "a/b", "../x", "a b", "a\0b", &"x".repeat(256)] {
+            assert!(matches!(plan(|_| (), id), Err(PlanError::Invalid { .. })), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for field in ["root", "process", "linux"] {
+            let error = plan(|json| drop(json.as_object_mut().unwrap().remove(field)), "x").unwrap_err();
+            assert_eq!(error.to_string(), format!("config.json: {field} is missing"));
+        }
+    }
+
+    #[test]
+    fn a_hostname_needs_its_namespace() {
+        let error = plan(
+            |json| {
+                json["hostname"] = "h".into();
+                json["linux"]["namespaces"] = serde_json::json!([{"type": "mount"}]);
+            },
+            "x",
+        );
+        assert!(error.unwrap_err().to_string().starts_with("config.json: hostname: \"h\": needs a uts"));
+    }
+
+    #[test]
+    fn relative_masked_paths_and_shared_propagation_are_refused() {
+        assert!(plan(|json| json["linux"]["maskedPaths"] = serde_json::json!(["proc/kcore"]), "x").is_err());
+        assert!(plan(|json| json["linux"]["rootfsPropagation"] = "rshared".into(), "x").is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! Which namespaces are made, which are joined, and how user ids map.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
+
+use super::{PlanError, invalid};
+
+/// Most id ranges a map may have (the kernel's own limit, user_namespaces(7)).
+const MAX_ID_RANGES: usize = 340;
+
+/// The namespaces of a container.
+#[derive(Debug, Default)]
+pub(crate) struct Namespaces {
+    /// `CLONE_NEW…` bits for clone3.
+    pub(crate) clone_flags: u64,
+    /// A cgroup namespace is made after the cgroup is joined, for its root is where its maker is at that moment.
+    pub(crate) new_cgroup: bool,
+    /// Namespaces that exist already, by path.
+    pub(crate) join: Vec<(LinuxNamespaceType, PathBuf)>,
+    /// The maps of a new user namespace.
+    pub(crate) id_maps: Option<IdMaps>,
+}
+
+/// The text of `uid_map` and `gid_map`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct IdMaps {
+    pub(crate) uid: String,
+    pub(crate) gid: String,
+}
+
+impl Namespaces {
+    /// Reads `linux.namespaces` and the id mappings.
+    pub(crate) fn new(linux: &Linux) -> Result<Self, PlanError> {
+        let mut plan = Self::default();
+        let mut seen = Vec::new();
+        for namespace in linux.namespaces().iter().flatten() {
+            let kind = namespace.typ();
+            if seen.contains(&kind) {
+                return Err(invalid("linux.namespaces", kind, "is listed twice"));
+            }
+            seen.push(kind);
+            match (namespace.path(), kind) {
+                (Some(path), _) if !path.is_absolute() => {
+                    return Err(invalid("linux.namespaces", path.display(), "must be an absolute path"));
+                }
+                (Some(path), _) => plan.join.push((kind, path.clone())),
+                (None, LinuxNamespaceType::Cgroup) => plan.new_cgroup = true,
+                (None, _) => plan.clone_flags |= kind as u64,
+            }
+        }
+        if plan.clone_flags & LinuxNamespaceType::Mount as u64 == 0 {
+            let reason = "a container needs a mount namespace; add {\"type\": \"mount\"}";
+            return Err(invalid("linux.namespaces", "", reason));
+        }
+        plan.id_maps = id_maps(linux, plan.clone_flags & LinuxNamespaceType::User as u64 != 0)?;
+        Ok(plan)
+    }
+
+    /// Whether the container's host name is its own.
+    pub(crate) fn has_own_uts(&self) -> bool {
+        self.has_own(LinuxNamespaceType::Uts)
+    }
+
+    /// Whether the container does not share this namespace with the host.
+    pub(crate) fn has_own(&self, kind: LinuxNamespaceType) -> bool {
+        self.clone_flags & kind as u64 != 0 || self.join.iter().any(|(joined, _)| *joined == kind)
+    }
+
+    /// Whether a new network namespace is made, whose loopback is ours to bring up.
+    pub(crate) fn new_network(&self) -> bool {
+        self.clone_flags & LinuxNamespaceType::Network as u64 != 0
+    }
+
+    /// Whether a new user namespace is made.
+    pub(crate) fn new_user(&self) -> bool {
+        self.id_maps.is_some()
+    }
+}
+
+fn id_maps(linux: &Linux, new_user: bool) -> Result<Option<IdMaps>, PlanError> {
+    let uid = id_map("linux.uidMappings", linux.uid_mappings().as_deref())?;
+    let gid = id_map("linux.gidMappings", linux.gid_mappings().as_deref())?;
+    match (new_user, uid, gid) {
+        (false, None, None) => Ok(None),
+        (false, Some(map), _) | (false, _, Some(map)) => {
+            Err(invalid("linux.uidMappings", map.trim_end(), "needs a user namespace"))
+        }
+        (true, Some(uid), Some(gid)) => Ok(Some(IdMaps { uid, gid })),
+        (true, ..) => {
+            let reason = "a user namespace needs both linux.uidMappings and linux.gidMappings";
+            Err(invalid("linux.namespaces", "user", reason))
+        }
+    }
+}
+
+fn id_map(field: &str, ranges: Option<&[LinuxIdMapping]>) -> Result<Option<String>, PlanError> {
+    let ranges = ranges.unwrap_or_default();
+    if ranges.len() > MAX_ID_RANGES {
+        return Err(invalid(field, ranges.len(), "has more ranges than the kernel takes, 340"));
+    }
+    let mut text = String::new();
+    for range in ranges {
+        let (inside, outside, size) = (range.container_id(), range.host_id(), range.size());
+        if size == 0 || inside.checked_add(size).is_none() || outside.checked_add(size).is_none() {
+            let value = format!("{inside} {outside} {size}");
+            return Err(invalid(field, value, "must be a range of at least one id below 2^32"));
+        }
+        let _infallible = writeln!(text, "{inside} {outside} {size}");
+    }
+    Ok((!text.is_empty()).then_some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(json: &str) -> Result<Namespaces, PlanError> {
+        Namespaces::new(&serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn new_namespaces_become_clone_flags_apart_from_the_cgroup_one() {
+        let plan = plan(
+            r#"{"namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "cgroup"},
+                {"type": "network", "path": "/run/netns/x"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(plan.clone_flags, (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64);
+        assert!(plan.new_cgroup);
+        assert!(!plan.new_network());
+        assert!(plan.has_own(LinuxNamespaceType::Network));
+        assert!(!plan.has_own_uts());
+    }
+
+    #[test]
+    fn id_maps_are_written_as_the_kernel_reads_them() {
+        let plan = plan(
+            r#"{"namespaces": [{"type": "mount"}, {"type": "user"}],
+                "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 65536}],
+                "gidMappings": [{"containerID": 0, "hostID": 200000, "size": 1},
+                                {"containerID": 1, "hostID": 300000, "size": 9}]}"#,
+        )
+        .unwrap();
+        let expected = IdMaps { uid: "0 100000 65536\n".into(), gid: "0 200000 1\n1 300000 9\n".into() };
+        assert_eq!(plan.id_maps, Some(expected));
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let cases = [
+            r#"{"namespaces": []}"#,
+            r#"{"namespaces": [{"type": "mount"}, {"type": "mount"}]}"#,
+            r#"{"namespaces": [{"type": "mount"}, {"type": "network", "path": "run/netns/x"}]}"#,
+            r#"{"namespaces": [{"type": "mount"}, {"type": "user"}]}"#,
+            r#"{"namespaces": [{"type": "mount"}],
+                "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}"#,
+            r#"{"namespaces": [{"type": "mount"}, {"type": "user"}],
+                "uidMappings": [{"containerID": 0, "hostID": 1, "size": 0}]}"#,
+            r#"{"namespaces": [{"type": "mount"}, {"type": "user"}],
+                "uidMappings": [{"containerID": 0, "hostID": 4294967295, "size": 1}]}"#,
+        ];
+        for json in cases {
+            assert!(matches!(plan(json), Err(PlanError::Invalid { .. })), "{json}");
+        }
+    }
+}

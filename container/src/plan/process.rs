@@ -1,0 +1,276 @@
+//! The container's first process: program, environment, credentials and limits.
+
+use std::ffi::CString;
+
+use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process};
+use rustix::process::Resource;
+
+use super::{PlanError, invalid};
+use crate::sys::CStringArray;
+
+/// Where programs are looked for when the environment has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Everything about the process, ready for the system calls.
+#[derive(Debug)]
+pub(crate) struct ProcessPlan {
+    pub(crate) args: CStringArray,
+    pub(crate) env: CStringArray,
+    /// The paths to try to execute, in order.
+    pub(crate) programs: Vec<CString>,
+    pub(crate) cwd: CString,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) additional_gids: Vec<u32>,
+    pub(crate) umask: u32,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) rlimits: Vec<RlimitPlan>,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) oom_score_adj: Option<i32>,
+}
+
+/// The five capability sets, one bit a capability (capabilities(7)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Capabilities {
+    pub(crate) bounding: u64,
+    pub(crate) effective: u64,
+    pub(crate) permitted: u64,
+    pub(crate) inheritable: u64,
+    pub(crate) ambient: u64,
+}
+
+/// A resource limit; `None` is unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RlimitPlan {
+    pub(crate) resource: Resource,
+    pub(crate) soft: Option<u64>,
+    pub(crate) hard: Option<u64>,
+}
+
+impl ProcessPlan {
+    /// Reads `process`.
+    pub(crate) fn new(process: &Process) -> Result<Self, PlanError> {
+        let args = c_strings("process.args", process.args().iter().flatten())?;
+        let env = c_strings("process.env", process.env().iter().flatten())?;
+        let Some(program) = args.first() else {
+            return Err(PlanError::Missing { field: "process.args" });
+        };
+        let cwd = process.cwd();
+        if !cwd.is_absolute() {
+            return Err(invalid("process.cwd", cwd.display(), "must be an absolute path"));
+        }
+        let user = process.user();
+        Ok(Self {
+            programs: programs(program, &env),
+            cwd: c_string("process.cwd", cwd.as_os_str().as_encoded_bytes())?,
+            uid: checked_id("process.user.uid", user.uid())?,
+            gid: checked_id("process.user.gid", user.gid())?,
+            additional_gids: user
+                .additional_gids()
+                .iter()
+                .flatten()
+                .map(|gid| checked_id("process.user.additionalGids", *gid))
+                .collect::<Result<_, _>>()?,
+            umask: user.umask().unwrap_or(0o022) & 0o777,
+            capabilities: process.capabilities().as_ref().map(Capabilities::new).unwrap_or_default(),
+            rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default())?,
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            oom_score_adj: oom_score_adj(process.oom_score_adj())?,
+            args: CStringArray::new(args),
+            env: CStringArray::new(env),
+        })
+    }
+}
+
+fn c_strings<'a>(field: &str, strings: impl Iterator<Item = &'a String>) -> Result<Vec<CString>, PlanError> {
+    strings.map(|string| c_string(field, string.as_bytes())).collect()
+}
+
+fn c_string(field: &str, bytes: &[u8]) -> Result<CString, PlanError> {
+    CString::new(bytes).map_err(|_| invalid(field, String::from_utf8_lossy(bytes), "holds a NUL byte"))
+}
+
+/// All ones means "no change" to the kernel, so it is no id.
+fn checked_id(field: &str, id: u32) -> Result<u32, PlanError> {
+    if id == u32::MAX {
+        return Err(invalid(field, id, "is no id"));
+    }
+    Ok(id)
+}
+
+/// A program with a slash is that file; another is looked for along the container's own `PATH`.
+fn programs(program: &CString, env: &[CString]) -> Vec<CString> {
+    if program.as_bytes().contains(&b'/') || program.is_empty() {
+        return vec![program.clone()];
+    }
+    let path = env.iter().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
+    path.unwrap_or(DEFAULT_PATH.as_bytes())
+        .split(|byte| *byte == b':')
+        .filter_map(|dir| {
+            // An empty entry is the current directory (environ(7)).
+            let dir = if dir.is_empty() { b"." } else { dir };
+            CString::new([dir, b"/", program.as_bytes()].concat()).ok()
+        })
+        .collect()
+}
+
+fn oom_score_adj(value: Option<i32>) -> Result<Option<i32>, PlanError> {
+    match value {
+        Some(value) if !(-1000..=1000).contains(&value) => {
+            Err(invalid("process.oomScoreAdj", value, "must be between -1000 and 1000"))
+        }
+        value => Ok(value),
+    }
+}
+
+fn rlimits(limits: &[PosixRlimit]) -> Result<Vec<RlimitPlan>, PlanError> {
+    let mut planned: Vec<RlimitPlan> = Vec::with_capacity(limits.len());
+    for limit in limits {
+        let resource = resource(limit.typ());
+        if planned.iter().any(|other| other.resource == resource) {
+            return Err(invalid("process.rlimits", limit.typ(), "is listed twice"));
+        }
+        if limit.soft() > limit.hard() {
+            return Err(invalid("process.rlimits", limit.typ(), "has a soft limit above its hard one"));
+        }
+        let finite = |value: u64| (value != u64::MAX).then_some(value);
+        planned.push(RlimitPlan { resource, soft: finite(limit.soft()), hard: finite(limit.hard()) });
+    }
+    Ok(planned)
+}
+
+fn resource(kind: PosixRlimitType) -> Resource {
+    use PosixRlimitType as Type;
+    match kind {
+        Type::RlimitCpu => Resource::Cpu,
+        Type::RlimitFsize => Resource::Fsize,
+        Type::RlimitData => Resource::Data,
+        Type::RlimitStack => Resource::Stack,
+        Type::RlimitCore => Resource::Core,
+        Type::RlimitRss => Resource::Rss,
+        Type::RlimitNproc => Resource::Nproc,
+        Type::RlimitNofile => Resource::Nofile,
+        Type::RlimitMemlock => Resource::Memlock,
+        Type::RlimitAs => Resource::As,
+        Type::RlimitLocks => Resource::Locks,
+        Type::RlimitSigpending => Resource::Sigpending,
+        Type::RlimitMsgqueue => Resource::Msgqueue,
+        Type::RlimitNice => Resource::Nice,
+        Type::RlimitRtprio => Resource::Rtprio,
+        Type::RlimitRttime => Resource::Rttime,
+    }
+}
+
+impl Capabilities {
+    fn new(sets: &LinuxCapabilities) -> Self {
+        let mask = |set: &Option<std::collections::HashSet<Capability>>| {
+            set.iter().flatten().fold(0, |mask, capability| mask | 1 << number(*capability))
+        };
+        Self {
+            bounding: mask(sets.bounding()),
+            effective: mask(sets.effective()),
+            permitted: mask(sets.permitted()),
+            inheritable: mask(sets.inheritable()),
+            ambient: mask(sets.ambient()),
+        }
+    }
+}
+
+/// A capability's number in linux/capability.h.
+fn number(capability: Capability) -> u32 {
+    use Capability as C;
+    match capability {
+        C::Chown => 0,
+        C::DacOverride => 1,
+        C::DacReadSearch => 2,
+        C::Fowner => 3,
+        C::Fsetid => 4,
+        C::Kill => 5,
+        C::Setgid => 6,
+        C::Setuid => 7,
+        C::Setpcap => 8,
+        C::LinuxImmutable => 9,
+        C::NetBindService => 10,
+        C::NetBroadcast => 11,
+        C::NetAdmin => 12,
+        C::NetRaw => 13,
+        C::IpcLock => 14,
+        C::IpcOwner => 15,
+        C::SysModule => 16,
+        C::SysRawio => 17,
+        C::SysChroot => 18,
+        C::SysPtrace => 19,
+        C::SysPacct => 20,
+        C::SysAdmin => 21,
+        C::SysBoot => 22,
+        C::SysNice => 23,
+        C::SysResource => 24,
+        C::SysTime => 25,
+        C::SysTtyConfig => 26,
+        C::Mknod => 27,
+        C::Lease => 28,
+        C::AuditWrite => 29,
+        C::AuditControl => 30,
+        C::Setfcap => 31,
+        C::MacOverride => 32,
+        C::MacAdmin => 33,
+        C::Syslog => 34,
+        C::WakeAlarm => 35,
+        C::BlockSuspend => 36,
+        C::AuditRead => 37,
+        C::Perfmon => 38,
+        C::Bpf => 39,
+        C::CheckpointRestore => 40,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(json: &str) -> Result<ProcessPlan, PlanError> {
+        ProcessPlan::new(&serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn a_bare_program_is_looked_for_along_the_containers_path() {
+        let plan = plan(r#"{"user": {}, "cwd": "/", "args": ["sh"], "env": ["PATH=/a::/b"]}"#).unwrap();
+        assert_eq!(plan.programs, [c"/a/sh".to_owned(), c"./sh".to_owned(), c"/b/sh".to_owned()]);
+        assert_eq!(plan.umask, 0o022);
+    }
+
+    #[test]
+    fn a_program_with_a_slash_is_that_file() {
+        let plan = plan(r#"{"user": {}, "cwd": "/", "args": ["./sh"]}"#).unwrap();
+        assert_eq!(plan.programs, [c"./sh".to_owned()]);
+    }
+
+    #[test]
+    fn capability_names_become_bits() {
+        let plan = plan(
+            r#"{"user": {}, "cwd": "/", "args": ["sh"],
+                "capabilities": {"bounding": ["CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"], "ambient": ["CAP_KILL"]}}"#,
+        )
+        .unwrap();
+        assert_eq!(plan.capabilities.bounding, 1 << 40 | 1);
+        assert_eq!(plan.capabilities.ambient, 1 << 5);
+        assert_eq!(plan.capabilities.effective, 0);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for json in [
+            r#"{"user": {}, "cwd": "/", "args": []}"#,
+            r#"{"user": {}, "cwd": "x", "args": ["sh"]}"#,
+            r#"{"user": {}, "cwd": "/", "args": ["s\u0000h"]}"#,
+            r#"{"user": {"uid": 4294967295}, "cwd": "/", "args": ["sh"]}"#,
+            r#"{"user": {}, "cwd": "/", "args": ["sh"], "oomScoreAdj": 1001}"#,
+            r#"{"user": {}, "cwd": "/", "args": ["sh"],
+                "rlimits": [{"type": "RLIMIT_CORE", "soft": 2, "hard": 1}]}"#,
+            r#"{"user": {}, "cwd": "/", "args": ["sh"], "rlimits": [{"type": "RLIMIT_CORE", "soft": 1, "hard": 1},
+                {"type": "RLIMIT_CORE", "soft": 1, "hard": 1}]}"#,
+        ] {
+            assert!(plan(json).is_err(), "{json}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `close_range(2)`: no descriptor of the caller reaches the container.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+use super::check;
+
+/// Closes every descriptor from 3 up, apart from `keep`.
+///
+/// For a fresh clone that owns copies of all its parent's descriptors and will never run their destructors.
+pub(crate) fn close_all_except(keep: BorrowedFd<'_>) -> Result<(), Errno> {
+    let keep = keep.as_raw_fd().unsigned_abs();
+    if keep > 3 {
+        close_range(3, keep - 1, 0)?;
+    }
+    close_range(keep.saturating_add(1).max(3), u32::MAX, 0)
+}
+
+/// Marks every descriptor from 3 up close-on-exec.
+pub(crate) fn mark_all_cloexec() -> Result<(), Errno> {
+    close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+fn close_range(first: u32, last: u32, flags: u32) -> Result<(), Errno> {
+    // SAFETY: takes plain numbers. The callers above only close descriptors that no live `OwnedFd` of this process
+    // will be used or dropped for.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(|_| ())
+}

@@ -1,0 +1,42 @@
+//! The system calls that rustix does not offer safely, each in a small safe function of its own.
+//!
+//! All `unsafe` code of this crate is here.
+
+#![expect(unsafe_code, reason = "raw system calls that rustix has no safe form of")]
+
+mod clone3;
+mod close_range;
+mod ebpf;
+mod exec;
+mod keyring;
+mod loopback;
+mod mount_setattr;
+mod pidfd;
+mod seccomp;
+mod signals;
+mod stdio;
+mod unshare;
+
+pub(crate) use clone3::{Cloned, clone3};
+pub(crate) use close_range::{close_all_except, mark_all_cloexec};
+pub(crate) use ebpf::{EbpfInstruction, attach_device_program};
+pub(crate) use exec::{CStringArray, execve};
+pub(crate) use keyring::join_session_keyring;
+pub(crate) use loopback::bring_up_loopback;
+pub(crate) use mount_setattr::{MountAttr, mount_setattr};
+pub(crate) use pidfd::send_signal;
+pub(crate) use seccomp::{BpfInstruction, load_filter};
+pub(crate) use signals::reset_signals;
+pub(crate) use stdio::{exit_now, replace_stdio};
+pub(crate) use unshare::unshare_cgroup;
+
+use rustix::io::Errno;
+
+/// The result of a raw system call: the kernel's answer, or `errno`.
+fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
+    if result == -1 {
+        let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+        return Err(Errno::from_raw_os_error(errno));
+    }
+    Ok(result)
+}

@@ -1,0 +1,244 @@
+//! Runs the cases and helps them: a bundle with busybox, a container run to its end, a census.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use container::{Container, CreateError, CreateOptions, ExitStatus};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A name and what it does. A panic fails it.
+pub(crate) type Case = (&'static str, fn());
+
+/// All test containers' cgroups are below this one.
+pub(crate) const CGROUP_PARENT: &str = "/carve-container-tests";
+
+/// The argument that makes this program a helper in a process of its own.
+const HELPER: &str = "--helper";
+
+/// Runs the cases that the command line names, or all.
+pub(crate) fn main(cases: &[Case]) {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().map(String::as_str) == Some(HELPER) {
+        crate::lifecycle::helper(&args[1..]);
+        return;
+    }
+    if args.iter().any(|arg| arg == "--list") {
+        cases.iter().for_each(|(name, _)| println!("{name}: test"));
+        return;
+    }
+    let filters: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
+    let wanted =
+        |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
+    let chosen: Vec<&Case> = cases.iter().filter(|(name, _)| wanted(name)).collect();
+    let out = cases.len() - chosen.len();
+    let cannot = cannot_run();
+    println!("\nrunning {} tests", chosen.len());
+    if let Some(reason) = cannot {
+        for (name, _) in &chosen {
+            println!("test {name} ... ignored, {reason}");
+        }
+        let ignored = chosen.len();
+        println!(
+            "\ntest result: ok. 0 passed; 0 failed; {ignored} ignored; 0 measured; {out} filtered out\n"
+        );
+        return;
+    }
+    let (passed, failed) = run(&chosen);
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {verdict}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {out} filtered out\n"
+    );
+    std::process::exit(i32::from(failed != 0));
+}
+
+fn run(cases: &[&Case]) -> (usize, usize) {
+    let (mut passed, mut failed) = (0, 0);
+    for (name, case) in cases {
+        let before = census();
+        let outcome = catch_unwind(|| {
+            case();
+            let after = census();
+            assert_eq!(before, after, "something was left behind");
+        });
+        match outcome {
+            Ok(()) => passed += 1,
+            Err(_) => failed += 1,
+        }
+        println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
+    }
+    (passed, failed)
+}
+
+/// Why the cases cannot run here; if they can, moves to namespaces of their own.
+fn cannot_run() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("needs root".to_owned());
+    }
+    if !Path::new("/bin/busybox").exists() {
+        return Some("needs /bin/busybox (package busybox-static)".to_owned());
+    }
+    if std::env::var_os("CARVE_TEST_INSIDE").is_some() {
+        return None;
+    }
+    // unshare(1) and not unshare(2), which is unsafe to call and so not for tests.
+    let exe = std::env::current_exe().expect("a test knows its own program");
+    let status = Command::new("unshare")
+        .args(["--mount", "--net", "--propagation", "private", "--"])
+        .arg(exe)
+        .args(std::env::args().skip(1))
+        .env("CARVE_TEST_INSIDE", "1")
+        .status();
+    match status {
+        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
+        Err(error) => Some(format!("needs unshare(1): {error}")),
+    }
+}
+
+/// Everything that a container could leave behind.
+fn census() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts can be read");
+    found.extend(mounts.lines().map(|line| format!("mount {line}")));
+    let children = fs::read_to_string("/proc/self/task/self/children")
+        .or_else(|_| fs::read_to_string(format!("/proc/self/task/{}/children", std::process::id())));
+    found.extend(children.unwrap_or_default().split_whitespace().map(|pid| format!("process {pid}")));
+    let hierarchy = container::cgroup::Hierarchy::detect(Path::new("/")).expect("cgroups can be found");
+    let dirs = hierarchy.v1.iter().map(|tree| &tree.dir).chain(hierarchy.v2.as_ref().map(|tree| &tree.dir));
+    for dir in dirs {
+        let group = dir.join(CGROUP_PARENT.trim_start_matches('/'));
+        if group.exists() {
+            found.insert(format!("cgroup {}", group.display()));
+        }
+    }
+    found.extend(fs::read_dir("/proc/self/fd").expect("descriptors can be listed").filter_map(|entry| {
+        let path = entry.ok()?.path();
+        Some(format!("descriptor {} {}", path.display(), fs::read_link(&path).ok()?.display()))
+    }));
+    found.retain(|line| !line.ends_with("/fd"));
+    found
+}
+
+/// A bundle in a temporary directory: busybox as root filesystem, the default configuration.
+pub(crate) struct Bundle {
+    pub(crate) dir: TempDir,
+    pub(crate) config: Value,
+}
+
+/// What a container that has ended leaves: its status and all it wrote.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) output: String,
+}
+
+impl Bundle {
+    /// Runs this command.
+    pub(crate) fn new(args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        // Other users inside must be able to enter.
+        let bundle = Self { config: default_config(args), dir };
+        let bin = bundle.rootfs().join("bin");
+        fs::create_dir_all(&bin).expect("a root filesystem can be made");
+        fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox can be copied");
+        for applet in
+            ["sh", "echo", "cat", "id", "ls", "true", "sleep", "hostname", "unshare", "mknod", "stat", "dd"]
+        {
+            symlink("busybox", bin.join(applet)).expect("a link can be made");
+        }
+        for empty in ["proc", "sys", "dev", "etc", "tmp"] {
+            fs::create_dir(bundle.rootfs().join(empty)).expect("a directory can be made");
+        }
+        bundle
+    }
+
+    /// Runs a shell script.
+    pub(crate) fn script(script: &str) -> Self {
+        Self::new(&["sh", "-c", script])
+    }
+
+    /// Changes the configuration.
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Value)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.dir.path().join("rootfs")
+    }
+
+    /// Creates the container with this as its output.
+    pub(crate) fn create(&self, output: &File) -> Result<Container, CreateError> {
+        fs::write(self.dir.path().join("config.json"), self.config.to_string())
+            .expect("config.json can be written");
+        let id = self.dir.path().file_name().expect("it has a name").to_string_lossy().replace('.', "t");
+        let null = File::open("/dev/null").expect("/dev/null can be opened");
+        let copy = || OwnedFd::from(output.try_clone().expect("a descriptor can be copied"));
+        let options = CreateOptions {
+            stdio: [null.into(), copy(), copy()],
+            cgroup_path: Path::new(CGROUP_PARENT).join(&id),
+            hierarchy: None,
+            die_with_parent: true,
+        };
+        container::create(self.dir.path(), &id, options)
+    }
+
+    /// Runs the container to its end.
+    pub(crate) fn run(&self) -> Ended {
+        let mut output = tempfile::tempfile().expect("a temporary file can be made");
+        let mut container = self.create(&output).expect("the container can be created");
+        let started = container.start();
+        let status = container.wait().expect("the container can be waited for");
+        container.delete().expect("the container can be deleted");
+        started.expect("the container can be started");
+        Ended { status, output: read_all(&mut output) }
+    }
+
+    /// Runs the container to its end, which must be a good one, and returns its output.
+    pub(crate) fn output(&self) -> String {
+        let Ended { status, output } = self.run();
+        assert_eq!(status, ExitStatus::Exited(0), "{output}");
+        output
+    }
+
+    /// What creating it fails with.
+    pub(crate) fn create_error(&self) -> String {
+        let output = tempfile::tempfile().expect("a temporary file can be made");
+        match self.create(&output) {
+            Ok(mut container) => {
+                container.delete().expect("the container can be deleted");
+                panic!("the container was created");
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+/// All that was written to a file so far.
+pub(crate) fn read_all(file: &mut File) -> String {
+    let mut text = Vec::new();
+    file.rewind().expect("a file can be rewound");
+    file.read_to_end(&mut text).expect("a file can be read");
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn default_config(args: &[&str]) -> Value {
+    let mut config = serde_json::to_value(container::spec::default_spec()).expect("a spec is JSON");
+    config["process"]["args"] = json!(args);
+    config["process"]["env"] = json!(["PATH=/bin"]);
+    config
+}
+
+/// Adds to a list of the configuration.
+pub(crate) fn push(list: &mut Value, item: Value) {
+    match list.as_array_mut() {
+        Some(items) => items.push(item),
+        None => *list = json!([item]),
+    }
+}
