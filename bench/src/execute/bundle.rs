@@ -2,7 +2,7 @@
 //! limits that the binary is given, with Docker's default capabilities, mounts and hidden paths.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -29,6 +29,18 @@ const CAPABILITIES: [&str; 14] = [
 
 /// The scheduler's period, in microseconds.
 const CPU_PERIOD_US: u32 = 100_000;
+
+/// The cgroup of a peer's instance: of one level, as a peer removes no more than that.
+const CGROUP: &str = "/carve-bench-peer";
+
+/// Where the peer's instance has its cgroup, in each hierarchy of this host.
+pub(super) fn cgroups() -> Vec<PathBuf> {
+    let Ok(hierarchies) = fs::read_dir("/sys/fs/cgroup") else { return Vec::new() };
+    let name = CGROUP.trim_start_matches('/');
+    let root = PathBuf::from("/sys/fs/cgroup").join(name);
+    let found = hierarchies.flatten().map(|hierarchy| hierarchy.path().join(name)).chain([root]);
+    found.filter(|path| path.is_dir()).collect()
+}
 
 /// Writes `config.json` into the bundle at `directory`, whose root file system is in `rootfs` beside it.
 pub(super) fn write(options: &Options, directory: &Path) -> Result<(), ExecuteError> {
@@ -57,7 +69,7 @@ fn config(options: &Options) -> Value {
         "hostname": "bench",
         "mounts": mounts(),
         "linux": {
-            "cgroupsPath": "/carve-bench/crun",
+            "cgroupsPath": CGROUP,
             "namespaces": [
                 {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
             ],

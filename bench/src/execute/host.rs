@@ -257,6 +257,14 @@ impl<'a> Host<'a> {
         Ok(memory.filter(|_| whole))
     }
 
+    /// Removes what a peer's instance that did not get ready would leave; ours ends with its command.
+    fn abandon(&self, subject: &Subject, starting: &Starting) {
+        if subject.runtime == Runtime::Crun {
+            // The reason it is abandoned is what the user must hear; a container that never was cannot be deleted.
+            let _ = capture(&wrapped(self.crun(&["delete", "--force", &starting.name])), LOOK_LIMIT);
+        }
+    }
+
     /// Ends an instance; the time that took, or `None` when it had ended by itself.
     fn stop(&self, subject: &Subject, starting: &mut Starting) -> Result<Option<f64>, ExecuteError> {
         if starting.instance.wait(Duration::ZERO)?.is_some() {
@@ -312,11 +320,20 @@ impl Executor for Host<'_> {
 
     fn sample(&mut self, subject: &Subject) -> Result<Observation, ExecuteError> {
         let mut starting = self.start(subject)?;
-        let readied = self.await_ready(&mut starting)?;
+        let readied = match self.await_ready(&mut starting) {
+            Ok(readied) => readied,
+            Err(error) => {
+                self.abandon(subject, &starting);
+                return Err(error);
+            }
+        };
         let inspect = self.inspect(subject, &starting.name);
         let memory = self.measure(subject, &mut starting, inspect.as_ref())?;
         let command = starting.instance.pid();
         starting.census.pids = tree::with_descendants(&[command], &tree::all());
+        if subject.runtime == Runtime::Crun {
+            starting.census.cgroups = bundle::cgroups();
+        }
         if let Some(inspect) = &inspect {
             starting.census.pids.extend([inspect.pids.monitor, inspect.pids.init].into_iter().flatten());
             starting.census.cgroups = inspect.cgroup_directories();

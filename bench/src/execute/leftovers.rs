@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::clock::now_ns;
@@ -47,7 +47,7 @@ impl Census {
     }
 
     fn look(&self) -> Vec<String> {
-        let processes = self.pids.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists());
+        let processes = self.pids.iter().filter(|pid| runs(**pid));
         let mut left: Vec<String> = processes.map(|pid| format!("process {pid}")).collect();
         let cgroups = self.cgroups.iter().filter(|path| path.exists());
         left.extend(cgroups.map(|path| format!("cgroup {}", path.display())));
@@ -56,6 +56,14 @@ impl Census {
         left.extend(interfaces().difference(&self.interfaces_before).map(|name| format!("interface {name}")));
         left
     }
+}
+
+/// Whether a process is there and has not ended. One that has ended and waits to be reaped holds nothing; when that
+/// happens is up to its parent, for orphans the host's init.
+fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| state != 'Z' && state != 'X')
 }
 
 /// The mount points whose line in `mountinfo` names the instance.
@@ -81,6 +89,17 @@ mod tests {
     fn a_clean_end_leaves_nothing_and_waits_for_nothing() {
         let census = Census { interfaces_before: interfaces(), ..Census::default() };
         assert!(census.look().is_empty());
+    }
+
+    #[test]
+    fn a_process_that_only_waits_to_be_reaped_has_gone() {
+        let mut child = std::process::Command::new("true").spawn().expect("true runs");
+        let pid = child.id();
+        while runs(pid) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(std::path::Path::new(&format!("/proc/{pid}")).exists(), "nobody has reaped it yet");
+        child.wait().expect("reaped");
     }
 
     #[test]

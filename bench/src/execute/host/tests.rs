@@ -9,7 +9,7 @@ case "$1" in
 --version) echo "carve 0.0.0-fake"; exit 0;;
 doctor) echo '{"kvm":"none"}'; exit 0;;
 stats) echo '{"guest":null}'; exit 0;;
-image) mkdir -p "$4/bin" && cp /bin/busybox "$4/bin/busybox" && ln -s busybox "$4/bin/sh" && exit 0; exit 1;;
+image) mkdir -p "$4/bin" && cp /bin/busybox "$4/bin/busybox" && ln -s busybox "$4/bin/sleep" && exit 0; exit 1;;
 inspect)
   pid=$(cat "$DIR/$2.pid") || exit 1
   echo '{"pids":{"monitor":'$pid',"init":null},"cgroup":{"memory":"/nowhere","version":1},'
@@ -148,7 +148,7 @@ fn crun_runs_the_same_root_file_system() {
     let fake = fake();
     let options = Options {
         runtimes: vec![Runtime::Crun],
-        command: vec!["/bin/busybox".into(), "echo".into(), "ready".into()],
+        command: ["/bin/busybox", "sh", "-c", "echo ready; exec sleep 60"].map(str::to_owned).to_vec(),
         memory: Some("64m".into()),
         cpus: Some(1.0),
         ..options(&fake)
