@@ -10,7 +10,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::Requests;
 use crate::bus::{Bus, WindowTaken};
-use crate::config::{DiskConfig, SerialConfig, VmConfig};
+use crate::config::{DiskConfig, NetConfig, SerialConfig, VmConfig, VsockConfig};
 use crate::cpu::Kick;
 use crate::cpu::exit::Machine;
 use crate::cpu::halt_watch::HaltWatch;
@@ -26,7 +26,9 @@ use crate::virtio::attach::AttachError;
 use crate::virtio::block::BlockError;
 use crate::virtio::device::SharedDevice;
 use crate::virtio::mmio::{MMIO_SIZE, QUEUE_NOTIFY};
-use crate::virtio::{Block, BlockConfig, EventLoop, MmioTransport};
+use crate::virtio::net::{NetError, TapError};
+use crate::virtio::vsock::VsockError;
+use crate::virtio::{self, Block, BlockConfig, EventLoop, MmioTransport, Net, Tap, Vsock};
 
 /// Why a device could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +36,15 @@ pub enum DeviceError {
     /// A disk.
     #[error(transparent)]
     Block(#[from] BlockError),
+    /// A network card.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The tap of a network card.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// The socket device.
+    #[error(transparent)]
+    Vsock(#[from] VsockError),
     /// The file that the serial port writes to.
     #[error("cannot open {path} for the serial console: {source}")]
     SerialFile {
@@ -59,6 +70,8 @@ pub enum DeviceError {
 /// What one virtio device is made from.
 enum VirtioSpec<'a> {
     Disk(&'a DiskConfig),
+    Net(&'a NetConfig),
+    Vsock(&'a VsockConfig),
 }
 
 /// Devices in their places, not yet running.
@@ -164,7 +177,9 @@ impl Devices {
 
 /// The virtio devices of `config` in the order of their windows.
 fn virtio_specs(config: &VmConfig) -> impl Iterator<Item = VirtioSpec<'_>> {
-    config.disks.iter().map(VirtioSpec::Disk)
+    let disks = config.disks.iter().map(VirtioSpec::Disk);
+    let nets = config.nets.iter().map(VirtioSpec::Net);
+    disks.chain(nets).chain(config.vsock.iter().map(VirtioSpec::Vsock))
 }
 
 fn make_virtio(spec: VirtioSpec<'_>) -> Result<SharedDevice, DeviceError> {
@@ -172,6 +187,14 @@ fn make_virtio(spec: VirtioSpec<'_>) -> Result<SharedDevice, DeviceError> {
         VirtioSpec::Disk(DiskConfig { path, read_only, id }) => {
             let config = BlockConfig { id: id.clone(), path: path.clone(), read_only: *read_only };
             Arc::new(Mutex::new(Block::open(&config)?))
+        }
+        VirtioSpec::Net(NetConfig { tap, mac, mtu }) => {
+            let tap = Tap::from_file(tap.try_clone()?)?;
+            Arc::new(Mutex::new(Net::new(virtio::NetConfig { mac: *mac, mtu: *mtu }, tap)?))
+        }
+        VirtioSpec::Vsock(VsockConfig { cid, uds_path }) => {
+            let config = virtio::VsockConfig { guest_cid: *cid, uds_path: uds_path.clone() };
+            Arc::new(Mutex::new(Vsock::new(&config)?))
         }
     })
 }
