@@ -1,0 +1,70 @@
+//! Ids and names of instances.
+
+use rand::RngExt;
+
+const ADJECTIVES: [&str; 24] = [
+    "amber", "bold", "brisk", "calm", "clear", "crisp", "eager", "fair", "fleet", "gentle", "keen", "light",
+    "lucid", "mellow", "neat", "nimble", "plain", "quick", "quiet", "sharp", "solid", "steady", "swift",
+    "warm",
+];
+const NOUNS: [&str; 24] = [
+    "adze", "awl", "bevel", "burin", "chisel", "gouge", "grain", "inlay", "joint", "kerf", "knife", "lathe",
+    "maple", "miter", "notch", "oak", "plane", "rasp", "relief", "spoke", "tenon", "veiner", "walnut",
+    "whorl",
+];
+
+/// Length of an instance's id, in hexadecimal digits.
+const LENGTH: usize = 12;
+
+/// A new random id of twelve hexadecimal digits.
+pub(crate) fn random_id() -> String {
+    let bytes: [u8; LENGTH / 2] = rand::rng().random();
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A name for an instance whose user gave none.
+pub(crate) fn random_name() -> String {
+    let mut rng = rand::rng();
+    let adjective = ADJECTIVES[rng.random_range(0..ADJECTIVES.len())];
+    let noun = NOUNS[rng.random_range(0..NOUNS.len())];
+    format!("{adjective}_{noun}")
+}
+
+/// Whether a name may be given to an instance, by Docker's rule `[a-zA-Z0-9][a-zA-Z0-9_.-]+`, 63 characters at
+/// most because it is also the host name.
+pub(crate) fn is_valid_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    (2..=63).contains(&name.len())
+        && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_twelve_hexadecimal_digits() {
+        let id = random_id();
+        assert_eq!(id.len(), LENGTH);
+        assert!(id.bytes().all(|b| b.is_ascii_hexdigit()));
+        assert_ne!(id, random_id());
+    }
+
+    #[test]
+    fn made_up_names_are_valid() {
+        for _ in 0..100 {
+            assert!(is_valid_name(&random_name()));
+        }
+    }
+
+    #[test]
+    fn refuses_names_that_docker_refuses() {
+        for name in ["", "a", "-web", "../web", "we/b", "wéb", &"x".repeat(64)] {
+            assert!(!is_valid_name(name), "{name}");
+        }
+        for name in ["web", "web-1", "a.b_c"] {
+            assert!(is_valid_name(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The virtual machine model: the hardware carved, by the VMM in `vmm`, with the agent in it as the app's init.
+//!
+//! The monitor's process is the VMM. The image's layers are the same EROFS files that a container mounts, as read-only
+//! disks; the read-write layer is an ext4 disk. The agent calls on a Unix socket (vsock in the guest), says it is
+//! ready, and is told what to run.
+//!
+//! ```text
+//! booting ──agent calls──► connected ──Ready──► Start sent ──Started…Exited──► powering off
+//! ```
+
+mod cgroup;
+
+use std::{
+    fs::File,
+    io,
+    net::Ipv4Addr,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixListener,
+    },
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use agent::protocol::{ENGINE_PORT, FromAgent, Network, RootDisks, Start as Boot, ToAgent};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use vmm::{BootEvent, DiskConfig, Milestone, NetConfig, RunningVm, Vm, VmConfig, VsockConfig, virtio::Tap};
+
+use self::cgroup::MachineCgroup;
+use super::{Running, Start};
+use crate::{
+    control::short_path,
+    disk,
+    error::{EngineError, Result},
+    events::Events,
+    image_process,
+    instance::Instance,
+    network::{self, MTU, Place},
+    spec::Guest,
+};
+
+/// RAM of a machine whose user asks for none, in MiB.
+const DEFAULT_MEMORY_MIB: u32 = 256;
+/// The guest's address in vsock; each machine has a socket of its own, so all can have the same.
+const GUEST_CID: u32 = 3;
+/// Words for the agent's kernel beyond those of the VMM: nothing but errors on the console, and the agent as init.
+const CMDLINE: &str = "quiet loglevel=3 rdinit=/init";
+/// How long a guest may take to power off after its app has ended.
+const POWER_OFF: Duration = Duration::from_secs(10);
+
+/// Prepares disks, network and cgroup, and boots.
+pub(super) fn start(start: Start<'_>) -> Result<Box<dyn Running>> {
+    let Start { engine, instance, image, events } = start;
+    let memory_mib = memory_mib(instance)?;
+    let place = network::reserve(engine, instance)?;
+    disk::make_writable(&engine.root, &instance.writable())?;
+    let layers: Vec<_> = image.layers.iter().map(|l| l.erofs.clone()).collect();
+    events.record("rootfs.ready");
+    let nets = match &place {
+        Some(place) => vec![net(engine, place)?],
+        None => Vec::new(),
+    };
+    events.record("network.ready");
+
+    let dir = File::open(instance.dir()).map_err(EngineError::file("open", instance.dir()))?;
+    let vsock = short_path(&dir, "vsock.sock");
+    let listener = listen(&short_path(&dir, &format!("vsock.sock_{ENGINE_PORT}")))?;
+    let boot = boot(instance, image, layers.len(), place.as_ref())?;
+    let config = config(instance, &layers, memory_mib, nets, vsock)?;
+    let cgroup = MachineCgroup::enter(instance)?;
+    events.record("cgroup.ready");
+    let machine = match power_on(&config, instance) {
+        Ok(machine) => machine,
+        Err(error) => {
+            cgroup.leave()?;
+            return Err(error);
+        }
+    };
+    Ok(Box::new(Machine {
+        vm: Some(machine),
+        listener,
+        agent: None,
+        boot: Some(boot),
+        cgroup,
+        ended: false,
+        _dir: dir,
+        _place: place,
+    }))
+}
+
+fn power_on(config: &VmConfig, instance: &Instance) -> Result<RunningVm> {
+    let sink = Milestones(Mutex::new(Events::open(instance.spec.events.as_deref())?));
+    let build = || Vm::build(config, Arc::new(sink))?.start();
+    build().map_err(|e: vmm::BuildError| EngineError::Invalid(e.to_string()))
+}
+
+fn memory_mib(instance: &Instance) -> Result<u32> {
+    let Some(bytes) = instance.spec.memory else { return Ok(DEFAULT_MEMORY_MIB) };
+    u32::try_from(bytes >> 20).ok().filter(|mib| *mib >= 32).ok_or_else(|| {
+        EngineError::Invalid(format!(
+            "{bytes} bytes of memory do not do for a virtual machine; give it 32m to 4095g"
+        ))
+    })
+}
+
+fn net(engine: &crate::Engine, place: &Place) -> Result<NetConfig> {
+    let tap = Tap::open(&place.link).map_err(|e| EngineError::Network(e.to_string()))?;
+    network::connect_tap(engine, place)?;
+    let tap = tap.as_fd().try_clone_to_owned().map_err(EngineError::file("hold the tap", &place.link))?;
+    Ok(NetConfig { tap: Arc::new(tap.into()), mac: place.mac, mtu: MTU })
+}
+
+fn listen(path: &Path) -> Result<UnixListener> {
+    let listener = UnixListener::bind(path).map_err(EngineError::file("make the agent's socket", path))?;
+    listener.set_nonblocking(true).map_err(EngineError::file("set up the agent's socket", path))?;
+    Ok(listener)
+}
+
+fn config(
+    instance: &Instance,
+    layers: &[std::path::PathBuf],
+    memory_mib: u32,
+    nets: Vec<NetConfig>,
+    uds_path: std::path::PathBuf,
+) -> Result<VmConfig> {
+    let missing = || EngineError::Invalid("a virtual machine needs a guest kernel".to_owned());
+    let Guest { kernel, initramfs } = instance.spec.guest.clone().ok_or_else(missing)?;
+    let mut config = VmConfig::new(kernel, memory_mib);
+    config.initrd = Some(initramfs);
+    config.cmdline = CMDLINE.to_owned();
+    let disk = |path: &Path, read_only, id: String| DiskConfig { path: path.to_owned(), read_only, id };
+    config.disks = layers.iter().enumerate().map(|(i, path)| disk(path, true, format!("layer{i}"))).collect();
+    config.disks.push(disk(&instance.writable(), false, "writable".to_owned()));
+    config.nets = nets;
+    config.vsock = Some(VsockConfig { cid: GUEST_CID, uds_path });
+    Ok(config)
+}
+
+/// What the agent is told.
+fn boot(instance: &Instance, image: &image::Image, layers: usize, place: Option<&Place>) -> Result<Boot> {
+    let index = |n: usize| u32::try_from(n).map_err(|_| EngineError::Invalid("too many layers".to_owned()));
+    let own: Ipv4Addr = place.map_or(Ipv4Addr::LOCALHOST, |p| p.address);
+    Ok(Boot {
+        // Set when it is sent: a boot takes time.
+        time_ns: 0,
+        hostname: instance.name.clone(),
+        root: RootDisks { layers: (0..index(layers)?).collect(), writable: index(layers)? },
+        network: place.map(|p| Network {
+            address: p.address,
+            prefix: p.prefix,
+            gateway: p.gateway,
+            mtu: MTU,
+        }),
+        hosts: vec![(own.to_string(), instance.name.clone())],
+        resolv_conf: image_process::resolv_conf(),
+        process: image_process::process(instance, &image.config)?,
+    })
+}
+
+/// The VMM's milestones as events of the instance.
+struct Milestones(Mutex<Events>);
+
+impl vmm::EventSink for Milestones {
+    fn record(&self, event: BootEvent) {
+        let name = match event.milestone {
+            Milestone::KvmOpened => "vmm.kvm_opened",
+            Milestone::MemoryMapped => "vmm.memory_mapped",
+            Milestone::KernelLoaded => "vmm.kernel_loaded",
+            Milestone::FirstRun => "vmm.first_run",
+            // The rest is finer than anyone who compares models wants to know.
+            _ => return,
+        };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).record_at(
+            name,
+            event.at_ns,
+            serde_json::Map::new(),
+        );
+    }
+}
+
+/// A virtual machine that runs.
+struct Machine {
+    /// Gone when the guest has ended.
+    vm: Option<RunningVm>,
+    listener: UnixListener,
+    agent: Option<crate::frames::Connection>,
+    /// Gone when it was sent.
+    boot: Option<Boot>,
+    cgroup: MachineCgroup,
+    /// The app's end was reported.
+    ended: bool,
+    _dir: File,
+    _place: Option<Place>,
+}
+
+impl Machine {
+    fn take_the_agents_call(&mut self) -> Result<()> {
+        if self.agent.is_none()
+            && let Ok((stream, _)) = self.listener.accept()
+        {
+            let connection = crate::frames::Connection::new(stream);
+            self.agent = Some(connection.map_err(EngineError::file("speak to", "the agent"))?);
+        }
+        Ok(())
+    }
+
+    fn hear_the_agent(&mut self, events: &mut Events) -> io::Result<Vec<FromAgent>> {
+        let Some(agent) = &mut self.agent else { return Ok(Vec::new()) };
+        agent.flush()?;
+        agent.fill()?;
+        let mut messages = Vec::new();
+        while let Some(message) = agent.next()? {
+            if message == FromAgent::Ready
+                && let Some(mut boot) = self.boot.take()
+            {
+                events.record("guest.agent_ready");
+                boot.time_ns = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
+                agent.send(&ToAgent::Start(Box::new(boot)))?;
+                continue;
+            }
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+
+    /// How the machine ended, if it did so before the app's end was heard.
+    fn died(&mut self) -> Option<EngineError> {
+        let ended = self.vm.as_mut()?.try_wait();
+        let reason = match ended {
+            Ok(None) => return None,
+            Ok(Some(how)) => format!("it ended ({how:?})"),
+            Err(error) => error.to_string(),
+        };
+        self.vm = None;
+        let when = if self.boot.is_some() { "before its agent was ready" } else { "while its app ran" };
+        Some(EngineError::Invalid(format!("the guest ended {when}: {reason}")))
+    }
+}
+
+impl Running for Machine {
+    fn interests(&self, hold_output: bool) -> Vec<(BorrowedFd<'_>, PollFlags)> {
+        let mut interests = Vec::new();
+        interests.extend(self.vm.as_ref().map(|vm| (vm.exit_fd(), PollFlags::IN)));
+        match &self.agent {
+            None => interests.push((self.listener.as_fd(), PollFlags::IN)),
+            Some(agent) => {
+                let out = if agent.backlog() > 0 { PollFlags::OUT } else { PollFlags::empty() };
+                let flags = if hold_output || agent.at_end() { out } else { out | PollFlags::IN };
+                if !flags.is_empty() {
+                    interests.push((agent.as_fd(), flags));
+                }
+            }
+        }
+        interests
+    }
+
+    fn advance(&mut self, hold_output: bool, events: &mut Events) -> Result<Vec<FromAgent>> {
+        self.take_the_agents_call()?;
+        let messages = match hold_output {
+            true => Vec::new(),
+            false => self.hear_the_agent(events).map_err(EngineError::file("hear", "the agent"))?,
+        };
+        self.ended |= messages.iter().any(|m| matches!(m, FromAgent::Exited(_) | FromAgent::Failed(_)));
+        if !self.ended
+            && messages.is_empty()
+            && !hold_output
+            && let Some(error) = self.died()
+        {
+            return Err(error);
+        }
+        Ok(messages)
+    }
+
+    fn tell(&mut self, message: ToAgent) -> Result<()> {
+        // Before the app runs there is nobody to signal: the machine is switched off instead.
+        let booting = self.boot.is_some();
+        let switch_off =
+            matches!(message, ToAgent::Shutdown) || (booting && matches!(message, ToAgent::Signal(_)));
+        match (&mut self.agent, &self.vm) {
+            (Some(agent), _) if !booting => {
+                agent.send(&message).map_err(EngineError::file("speak to", "the agent"))
+            }
+            (_, Some(vm)) if switch_off => {
+                vm.request_stop();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn init_pid(&self) -> Option<u32> {
+        None
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        if let Some(vm) = self.vm.take() {
+            let deadline = Instant::now() + if self.ended { POWER_OFF } else { Duration::ZERO };
+            wait_for_power_off(&vm, deadline);
+            if let Err(error) = vm.stop() {
+                tracing::warn!(%error, "the guest did not power off in good order");
+            }
+        }
+        self.cgroup.leave()
+    }
+}
+
+/// Lets the guest write out what it holds and power off.
+fn wait_for_power_off(vm: &RunningVm, deadline: Instant) {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        let fd = vm.exit_fd();
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        match poll(&mut fds, Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `carve run --vm IMAGE`: the same image as a virtual machine. Boots can take tens of seconds here, so each test asks
+//! for much of one machine.
+
+use std::net::SocketAddr;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tests::{Host, http_get, wait_for};
+
+const PORT: u16 = 18082;
+
+#[test]
+fn runs_the_app_as_a_container_would() {
+    let Some(host) = Host::for_vms() else { return };
+    host.import_busybox();
+    let script = "hostname; echo $GREETING; pwd; id -u; id -g; uname -r; cat /etc/os-release > /dev/null && echo os; \
+                  echo changed > /etc/os-release; mkdir /new && echo kept > /new/file && cat /new/file; \
+                  yes 0123456789abcde | head -c 300000 | wc -c; echo err >&2; exit 7";
+    let output = host.run(&[
+        "run",
+        "--vm",
+        "--rm",
+        "--memory",
+        "128m",
+        "--name",
+        "box-1",
+        "-e",
+        "GREETING=hello",
+        "-w",
+        "/tmp",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ]);
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<_> = lines.lines().collect();
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert_eq!(&lines[..5], ["box-1", "hello", "/tmp", "0", "0"]);
+    assert!(lines[5].starts_with("6.1."), "a kernel of its own: {}", lines[5]);
+    assert_eq!(&lines[6..], ["os", "kept", "300000"]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "err\n");
+}
+
+#[test]
+fn serves_on_a_published_port_and_can_be_looked_at_and_stopped() {
+    let Some(host) = Host::for_vms() else { return };
+    host.import_demo();
+    let publish = format!("127.0.0.1:{PORT}:80");
+    let events = host.path("events");
+    let events_path = events.to_str().unwrap().to_owned();
+    let client = host.start(&[
+        "run",
+        "--vm",
+        "--rm",
+        "--name",
+        "web",
+        "-p",
+        &publish,
+        "--memory",
+        "128m",
+        "--events",
+        &events_path,
+        "demo",
+    ]);
+    let local = SocketAddr::from(([127, 0, 0, 1], PORT));
+    let body = wait_for("the server answers", || http_get(local));
+    assert_eq!(body, "hello from carve\n");
+
+    let about = host.json(&["inspect", "web"]);
+    assert_eq!(about["model"], "vm");
+    let direct = format!("{}:80", about["ip"].as_str().unwrap()).parse().unwrap();
+    assert_eq!(wait_for("it answers directly", || http_get(direct)), "hello from carve\n");
+    let guest = host.json(&["stats", "web"])["guest"].clone();
+    let total = guest["total"].as_u64().unwrap();
+    assert!((64 << 20..128 << 20).contains(&total), "{guest}");
+    assert!(guest["agent"].as_u64().unwrap() > 0);
+
+    client.signal(Signal::INT);
+    assert_eq!(client.wait().status.code(), Some(0), "lighttpd ends in good order");
+    let recorded = std::fs::read_to_string(&events).unwrap();
+    for event in ["cli.start", "monitor.start", "vmm.first_run", "guest.agent_ready", "app.started", "exited"]
+    {
+        assert!(recorded.contains(&format!("\"{event}\"")), "{event} is not in {recorded}");
+    }
+}
+
+#[test]
+fn a_killed_machine_leaves_nothing_and_the_next_command_says_so() {
+    let Some(host) = Host::for_vms() else { return };
+    host.import_busybox();
+    let client =
+        host.start(&["run", "--vm", "--memory", "128m", "--name", "victim", "busybox", "sleep", "1000"]);
+    let monitor = wait_for("its monitor runs", || {
+        let listed = host.json(&["ps", "-a", "--format", "json"]);
+        (listed[0]["name"] == "victim")
+            .then(|| host.json(&["inspect", "victim"])["pids"]["monitor"].as_i64())?
+    });
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    kill_process(Pid::from_raw(i32::try_from(monitor).unwrap()).unwrap(), Signal::KILL).unwrap();
+    assert_eq!(client.wait().status.code(), Some(125));
+    let listed = host.json(&["ps", "-a", "--format", "json"]);
+    assert_eq!((&listed[0]["state"], &listed[0]["error"]), (&"exited".into(), &"the monitor died".into()));
+    let _ = host.ok(&["rm", "victim"]);
+}
+
+#[test]
+fn what_is_missing_is_said_before_anything_is_made() {
+    let Some(host) = Host::for_vms() else { return };
+    host.import_busybox();
+    let not_a_kernel = host.path("not-a-kernel");
+    std::fs::write(&not_a_kernel, "hello").unwrap();
+    let path = not_a_kernel.to_str().unwrap();
+    let run = |extra: &[&str]| [&["run", "--vm"], extra, &["busybox", "true"]].concat();
+    assert!(host.fails(125, &run(&["--kernel", "/no/such/kernel"])).contains("/no/such/kernel"));
+    assert!(host.fails(125, &run(&["--kernel", path])).contains("not-a-kernel"));
+    assert!(host.fails(125, &run(&["--memory", "1k"])).contains("memory"));
+}
