@@ -4,11 +4,12 @@
 //! VMM.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 
 use vm_memory::{Bytes, GuestAddress};
 
-use crate::memory::GuestMemory;
+use crate::memory::{self, GuestMemory};
 
 /// Bytes copied at a time out of a decompressor.
 const CHUNK: usize = 64 << 10;
@@ -24,19 +25,34 @@ pub(super) trait ImageSource {
 }
 
 /// An image that is a file as it is: bytes go from the page cache to guest memory in one copy.
-pub(super) struct FileSource<'a>(pub(super) &'a File);
+pub(super) struct FileSource<'a> {
+    file: &'a File,
+    position: u64,
+}
+
+impl<'a> FileSource<'a> {
+    /// The image in `file`, from its start.
+    pub(super) fn new(file: &'a File) -> Self {
+        Self { file, position: 0 }
+    }
+}
 
 impl ImageSource for FileSource<'_> {
     fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact(buffer)
+        self.file.read_exact_at(buffer, self.position)?;
+        self.position += buffer.len() as u64;
+        Ok(())
     }
 
     fn skip_to(&mut self, offset: u64) -> io::Result<()> {
-        self.0.seek(SeekFrom::Start(offset)).map(drop)
+        self.position = offset;
+        Ok(())
     }
 
     fn read_into(&mut self, memory: &GuestMemory, address: u64, len: usize) -> io::Result<()> {
-        memory.read_exact_volatile_from(GuestAddress(address), &mut self.0, len).map_err(io::Error::other)
+        memory::fill_from_file(memory, address, self.file, self.position, len)?;
+        self.position += len as u64;
+        Ok(())
     }
 }
 

@@ -3,10 +3,8 @@
 use std::fs::File;
 use std::path::Path;
 
-use vm_memory::{Bytes, GuestAddress};
-
 use super::BootError;
-use crate::memory::{GuestMemory, layout};
+use crate::memory::{self, GuestMemory, layout};
 
 const PAGE: u64 = 4096;
 /// A vmlinux cannot say how high an initrd may lie; every 64-bit kernel takes one below 2 GiB.
@@ -32,7 +30,7 @@ pub(super) fn load(
     path: &Path,
 ) -> Result<Initrd, BootError> {
     let read_error = |source| BootError::Read { what: "initrd", path: path.into(), source };
-    let mut file = File::open(path).map_err(read_error)?;
+    let file = File::open(path).map_err(read_error)?;
     let metadata = file.metadata().map_err(read_error)?;
     if !metadata.is_file() {
         return Err(read_error(std::io::Error::other("not a regular file")));
@@ -47,9 +45,7 @@ pub(super) fn load(
     let address = end.checked_sub(metadata.len()).map(|at| at / PAGE * PAGE);
     let address = address.filter(|&at| at >= kernel_end).ok_or_else(does_not_fit)?;
     let len = usize::try_from(metadata.len()).map_err(|_| does_not_fit())?;
-    memory
-        .read_exact_volatile_from(GuestAddress(address), &mut file, len)
-        .map_err(|e| read_error(std::io::Error::other(e)))?;
+    memory::fill_from_file(memory, address, &file, 0, len).map_err(read_error)?;
     // Both are below 2 GiB by HIGHEST_END.
     let (Ok(address), Ok(len)) = (u32::try_from(address), u32::try_from(len)) else {
         return Err(does_not_fit());
@@ -61,6 +57,8 @@ pub(super) fn load(
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+
+    use vm_memory::{Bytes, GuestAddress};
 
     use super::*;
     use crate::memory::map_guest_ram;

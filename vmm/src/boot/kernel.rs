@@ -57,7 +57,7 @@ pub(crate) fn load_kernel(memory: &GuestMemory, memory_bytes: u64, path: &Path) 
     let ram_end = memory_bytes.min(layout::MMIO_GAP);
 
     if start.starts_with(b"\x7fELF") {
-        let loaded = elf::load(&mut FileSource(&file), memory, ram_end)
+        let loaded = elf::load(&mut FileSource::new(&file), memory, ram_end)
             .map_err(|error| elf_error(path, ram_end, error))?;
         let notes = read_notes(&file, &loaded);
         return Ok(Kernel { entry: choose_entry(path, &loaded, &notes)?, end: loaded.end, header: None });

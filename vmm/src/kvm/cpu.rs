@@ -38,8 +38,9 @@ impl KvmCpu {
         memory: &GuestMemory,
         entry: Entry,
     ) -> Result<Self, KvmError> {
+        let needs_repairs = machine.needs_repairs()?;
         let mut fd = machine.fd.create_vcpu(0).map_err(KvmError::call("create a vCPU"))?;
-        set_cpuid(host, &fd)?;
+        set_cpuid(host, &fd, needs_repairs)?;
         msrs::set_boot_msrs(&fd)?;
         let mut sregs = fd.get_sregs().map_err(KvmError::call("read system registers"))?;
         registers::set_system_registers(&mut sregs, entry, memory)
@@ -47,7 +48,7 @@ impl KvmCpu {
         fd.set_sregs(&sregs).map_err(KvmError::call("set system registers"))?;
         fd.set_regs(&registers::general_registers(entry)).map_err(KvmError::call("set general registers"))?;
         lapic::set_local_inputs(&fd)?;
-        let repairs = host.needs_repairs.then(|| Repairs::new(&mut fd));
+        let repairs = needs_repairs.then(|| Repairs::new(&mut fd));
         let kicker = Arc::new(Kicker::new(&fd)?);
         Ok(Self { fd, memory: memory.clone(), kicker, repairs })
     }
@@ -144,13 +145,13 @@ impl CpuEngine for KvmCpu {
     }
 }
 
-fn set_cpuid(host: &Host, vcpu: &VcpuFd) -> Result<(), KvmError> {
+fn set_cpuid(host: &Host, vcpu: &VcpuFd, needs_repairs: bool) -> Result<(), KvmError> {
     let mut cpuid = host
         .kvm
         .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
         .map_err(KvmError::call("read supported CPUID"))?;
     cpuid::shape(cpuid.as_mut_slice(), host.kvm.check_extension(Cap::TscDeadlineTimer));
-    if host.needs_repairs {
+    if needs_repairs {
         without_hardware::hide_unemulated(cpuid.as_mut_slice());
     }
     vcpu.set_cpuid2(&cpuid).map_err(KvmError::call("set CPUID"))

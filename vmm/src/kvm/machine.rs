@@ -1,12 +1,14 @@
 //! The virtual machine as KVM keeps it: memory slots, interrupt controllers, timer, and the wiring of eventfds.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
 use kvm_ioctls::{IoEventAddress, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::without_hardware::{self, Probe};
 use super::{Host, KvmError};
 use crate::interrupt::EventFdLine;
 use crate::memory::{GuestMemory, layout};
@@ -14,16 +16,19 @@ use crate::memory::{GuestMemory, layout};
 /// A virtual machine without memory or vCPUs, until they are added.
 #[derive(Debug)]
 pub(crate) struct KvmMachine {
-    pub(super) fd: VmFd,
+    pub(super) fd: Arc<VmFd>,
+    probe: Probe,
 }
 
 impl KvmMachine {
-    /// Makes a machine with local APIC, I/O APIC, PIC and PIT in the kernel.
+    /// Makes a machine with local APIC, I/O APIC, PIC and PIT in the kernel, and begins to find out what kind of KVM
+    /// this is.
     ///
     /// # Errors
     /// KVM refused.
     pub(crate) fn create(host: &Host) -> Result<Self, KvmError> {
-        let fd = host.kvm.create_vm().map_err(KvmError::call("create a virtual machine"))?;
+        let fd = Arc::new(host.kvm.create_vm().map_err(KvmError::call("create a virtual machine"))?);
+        let probe = Probe::start(&host.kvm, &fd)?;
         fd.set_identity_map_address(layout::KVM_IDENTITY_MAP)
             .map_err(KvmError::call("place its identity map"))?;
         let tss = usize::try_from(layout::KVM_TSS).unwrap_or_default();
@@ -32,10 +37,24 @@ impl KvmMachine {
         // The dummy speaker answers port 0x61, which kernels read to calibrate by the PIT.
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         fd.create_pit2(pit).map_err(KvmError::call("create the timer"))?;
-        if host.needs_repairs {
-            super::without_hardware::watch_syscall_msrs(&fd)?;
-        }
-        Ok(Self { fd })
+        Ok(Self { fd, probe })
+    }
+
+    /// Whether kernel-mode code of the guest is emulated, so that the repairs are needed. Waits for the probe the
+    /// first time.
+    ///
+    /// # Errors
+    /// KVM did not even run the probe.
+    pub(super) fn needs_repairs(&self) -> Result<bool, KvmError> {
+        self.probe.result()
+    }
+
+    /// What a guest's kernel command line needs on this host, beyond the usual.
+    ///
+    /// # Errors
+    /// As for finding out what kind of host it is.
+    pub(crate) fn cmdline(&self) -> Result<&'static str, KvmError> {
+        Ok(if self.needs_repairs()? { without_hardware::CMDLINE } else { "" })
     }
 
     /// Makes every region of `memory` RAM of the machine.
@@ -54,8 +73,8 @@ impl KvmMachine {
                 memory_size: region.len(),
                 userspace_addr: host_address.expose_provenance() as u64,
             };
-            // SAFETY: the region maps `memory_size` bytes at this address; the machine that holds this fd also holds
-            // a clone of `memory`, and is dropped before it (see `Vm`), so the mapping outlives the slot.
+            // SAFETY: the region maps `memory_size` bytes at this address. The guest reaches them only while its
+            // vCPU runs, and the vCPU holds a clone of `memory` (`KvmCpu`).
             unsafe { self.fd.set_user_memory_region(slot) }.map_err(KvmError::call("add guest memory"))?;
         }
         Ok(())

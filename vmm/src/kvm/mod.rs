@@ -20,6 +20,7 @@ mod registers;
 mod without_hardware;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use kvm_ioctls::{Cap, Kvm};
 
@@ -87,13 +88,11 @@ impl KvmError {
 /// KVM on this host.
 #[derive(Debug)]
 pub(crate) struct Host {
-    kvm: Kvm,
-    /// Whether kernel-mode code of the guest is emulated, so that the repairs are needed.
-    needs_repairs: bool,
+    kvm: Arc<Kvm>,
 }
 
 impl Host {
-    /// Opens KVM and finds out what kind it is.
+    /// Opens KVM.
     ///
     /// # Errors
     /// It is absent, forbidden, or lacks something that the machine is made of.
@@ -111,12 +110,6 @@ impl Host {
                 return Err(KvmError::Lacks { what: what.into() });
             }
         }
-        let needs_repairs = without_hardware::probe(&kvm)?;
-        Ok(Self { kvm, needs_repairs })
-    }
-
-    /// What a guest's kernel command line needs on this host, beyond the usual.
-    pub(crate) fn cmdline(&self) -> &'static str {
-        if self.needs_repairs { without_hardware::CMDLINE } else { "" }
+        Ok(Self { kvm: Arc::new(kvm) })
     }
 }

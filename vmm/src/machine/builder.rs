@@ -64,7 +64,7 @@ impl Vm {
         reached(Milestone::KernelLoaded);
         let devices = Devices::place(config, &memory, &kvm, events.clone())?;
         reached(Milestone::DevicesPlaced);
-        let entry = describe_machine(config, &memory, &kernel, &host, &devices)?;
+        let entry = describe_machine(config, &memory, &kernel, &kvm, &devices)?;
         let cpu = KvmCpu::create(&host, &kvm, &memory, entry)?;
         let uses_terminal = devices.uses_terminal();
         let (machine, event_loop, requests) = devices.into_running(cpu.kicker())?;
@@ -97,15 +97,15 @@ fn describe_machine(
     config: &VmConfig,
     memory: &GuestMemory,
     kernel: &Kernel,
-    host: &Host,
+    kvm: &KvmMachine,
     devices: &Devices,
-) -> Result<Entry, BootError> {
+) -> Result<Entry, BuildError> {
     let mut cmdline = Cmdline::new(devices.has_serial());
-    cmdline.push(host.cmdline());
+    cmdline.push(kvm.cmdline()?);
     for (base, irq) in devices.virtio_windows() {
         cmdline.push_virtio_mmio(base, irq);
     }
     cmdline.push(&config.cmdline);
     let initrd = config.initrd.as_deref();
-    boot::describe_machine(memory, config.memory_bytes(), kernel, initrd, &cmdline)
+    Ok(boot::describe_machine(memory, config.memory_bytes(), kernel, initrd, &cmdline)?)
 }

@@ -7,9 +7,12 @@
 pub mod layout;
 
 use std::fs::File;
+use std::io;
 
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, mmap::FromRangesError};
+use rustix::fs::{MemfdFlags, SeekFrom, ftruncate, memfd_create, seek, sendfile};
+use vm_memory::{
+    FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, mmap::FromRangesError,
+};
 
 /// The guest's memory, as VMM, boot code and devices share it. Clones refer to the same pages.
 pub type GuestMemory = GuestMemoryMmap<()>;
@@ -57,9 +60,44 @@ pub fn map_guest_ram(bytes: u64) -> Result<GuestMemory, MemoryError> {
     GuestMemoryMmap::from_ranges_with_files(ranges).map_err(|source| MemoryError::Map { mib, source })
 }
 
+/// Fills `len` bytes of guest memory at `address` from `file`, starting at `file_at`.
+///
+/// The host copies from page cache to memory file. The VMM maps and faults none of those pages, which takes half the
+/// time of reading into the mapping.
+///
+/// # Errors
+/// The range is not RAM, the file cannot be read or ends before.
+pub(crate) fn fill_from_file(
+    memory: &GuestMemory,
+    address: u64,
+    file: &File,
+    file_at: u64,
+    len: usize,
+) -> io::Result<()> {
+    let start = GuestAddress(address);
+    let region = memory.find_region(start).filter(|region| {
+        address.checked_add(len as u64).is_some_and(|end| end - region.start_addr().0 <= region.len())
+    });
+    let Some((region, ram)) = region.and_then(|region| Some((region, region.file_offset()?))) else {
+        return Err(io::Error::other(format!("{len:#x} bytes at {address:#x} are not RAM")));
+    };
+    seek(ram.file(), SeekFrom::Start(ram.start() + (address - region.start_addr().0)))?;
+    let mut at = file_at;
+    let mut left = len;
+    while left > 0 {
+        match sendfile(ram.file(), file, Some(&mut at), left)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            sent => left -= sent,
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion};
+    use std::io::Write;
+
+    use vm_memory::Bytes;
 
     use super::*;
 
@@ -72,5 +110,30 @@ mod tests {
         assert!(memory.read_obj::<u8>(GuestAddress(layout::MMIO_GAP)).is_err());
         let starts: Vec<u64> = memory.iter().map(|r| r.file_offset().unwrap().start()).collect();
         assert_eq!(starts, [0, layout::MMIO_GAP]);
+    }
+
+    #[test]
+    fn a_file_lands_where_it_should_on_both_sides_of_the_gap() {
+        let memory = map_guest_ram(3073 * layout::MIB).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        for address in [0x1001, layout::MMIO_GAP_END + 0xfff] {
+            fill_from_file(&memory, address, &file, 2, 5).unwrap();
+            let mut bytes = [0; 6];
+            memory.read_slice(&mut bytes, GuestAddress(address)).unwrap();
+            assert_eq!(&bytes, b"23456\0");
+        }
+    }
+
+    #[test]
+    fn a_file_that_ends_early_or_lands_outside_ram_is_an_error() {
+        let memory = map_guest_ram(layout::MIB).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        let early = fill_from_file(&memory, 0, &file, 0, 11).unwrap_err();
+        assert_eq!(early.kind(), io::ErrorKind::UnexpectedEof);
+        for address in [layout::MIB - 1, layout::MIB, u64::MAX] {
+            assert!(fill_from_file(&memory, address, &file, 0, 10).is_err(), "{address:#x}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Repairs for a KVM without hardware assistance (kvm_pvm and the like), where guest ring 3 runs natively and guest
 //! ring 0 in KVM's instruction emulator. They let an unmodified Linux kernel boot there.
 //!
-//! Nothing of this runs on hardware: [`probe`] decides, by running a guest of two instructions.
+//! Nothing of this runs on hardware: [`Probe`] decides, by running a guest of two instructions.
 //!
 //! - `cpuid` hides what the emulator lacks; ring 3 sees some of it regardless, hence [`CMDLINE`].
 //! - `emulation` completes instructions of ring 0 that the emulator refuses.
@@ -17,8 +17,7 @@ use kvm_ioctls::{SyncReg, VcpuFd};
 use vm_memory::{Bytes, GuestAddress};
 
 pub(super) use cpuid::hide_unemulated;
-pub(super) use probe::probe;
-pub(super) use syscall::watch_syscall_msrs;
+pub(super) use probe::Probe;
 
 use super::{KvmError, death, msrs};
 use crate::cpu::page_walk;
@@ -61,7 +60,7 @@ impl Repairs {
         Self { armed: None }
     }
 
-    /// The guest wrote `value` to one of the registers that [`watch_syscall_msrs`] watches: writes it through, finds
+    /// The guest wrote `value` to one of the registers that [`syscall::watch_syscall_msrs`] watches: writes it through, finds
     /// the guest's page-fault handler and sets the breakpoint there.
     pub(super) fn syscall_msr_written(
         &mut self,

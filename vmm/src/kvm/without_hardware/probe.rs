@@ -3,27 +3,70 @@
 //! Hardware delivers `int3` as an exception, which in this guest, without an interrupt table, ends in a triple
 //! fault. The emulator refuses it in protected mode, and KVM reports a failed emulation.
 
-use kvm_bindings::{KVM_INTERNAL_ERROR_EMULATION, kvm_regs, kvm_segment, kvm_userspace_memory_region};
-use kvm_ioctls::{Kvm, VcpuExit};
 use std::fs::File;
 use std::io::Read;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use kvm_bindings::{KVM_INTERNAL_ERROR_EMULATION, kvm_regs, kvm_segment, kvm_userspace_memory_region};
+use kvm_ioctls::{Kvm, VcpuExit, VmFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::super::KvmError;
+use super::syscall;
 use crate::memory::map_guest_ram;
 
 /// Memory of the probing guest in bytes.
 const MEMORY: u64 = 0x2000;
 const CODE: u64 = 0x1000;
+/// Stack of the probing thread in bytes.
+const STACK: usize = 128 << 10;
 /// `int3`, `hlt`.
 const PROGRAM: [u8; 2] = [0xcc, 0xf4];
 
-/// Whether the repairs are needed.
-///
-/// # Errors
-/// KVM does not even run two instructions.
-pub(in crate::kvm) fn probe(kvm: &Kvm) -> Result<bool, KvmError> {
-    Ok(!has_virtualisation_flags() && refuses_breakpoint(kvm)?)
+/// The probe, running in the background: it mostly waits for KVM, and what is loaded meanwhile does not depend on it.
+/// Where it finds that repairs are needed, it also has the machine report system call set-up, which is a wait as well.
+#[derive(Debug)]
+pub(in crate::kvm) struct Probe {
+    thread: Mutex<Option<JoinHandle<Result<bool, KvmError>>>>,
+    result: OnceLock<bool>,
+}
+
+impl Probe {
+    /// Begins to find out whether `machine` needs the repairs. Where the CPU has virtualisation, they are not.
+    ///
+    /// # Errors
+    /// The host gives no thread.
+    pub(in crate::kvm) fn start(kvm: &Arc<Kvm>, machine: &Arc<VmFd>) -> Result<Self, KvmError> {
+        if has_virtualisation_flags() {
+            return Ok(Self { thread: Mutex::new(None), result: OnceLock::from(false) });
+        }
+        let (kvm, machine) = (kvm.clone(), machine.clone());
+        let body = move || {
+            let needed = refuses_breakpoint(&kvm)?;
+            if needed {
+                syscall::watch_syscall_msrs(&machine)?;
+            }
+            Ok(needed)
+        };
+        let builder = thread::Builder::new().name("probe".into()).stack_size(STACK);
+        let thread = builder.spawn(body).map_err(KvmError::call("probe"))?;
+        Ok(Self { thread: Mutex::new(Some(thread)), result: OnceLock::new() })
+    }
+
+    /// Whether the repairs are needed.
+    ///
+    /// # Errors
+    /// KVM does not even run two instructions.
+    pub(in crate::kvm) fn result(&self) -> Result<bool, KvmError> {
+        if let Some(known) = self.result.get() {
+            return Ok(*known);
+        }
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let failed = || KvmError::Lacks { what: "the ability to run a guest of two instructions".into() };
+        let result = thread.ok_or_else(failed)?.join().map_err(|_| failed())??;
+        Ok(*self.result.get_or_init(|| result))
+    }
 }
 
 /// Whether the first processor of /proc/cpuinfo has VT-x or SVM. Unreadable counts as yes: then nothing is probed.

@@ -18,7 +18,7 @@ const RFLAGS_RF: u64 = 1 << 16;
 ///
 /// # Errors
 /// KVM cannot do that.
-pub(in crate::kvm) fn watch_syscall_msrs(vm: &VmFd) -> Result<(), KvmError> {
+pub(super) fn watch_syscall_msrs(vm: &VmFd) -> Result<(), KvmError> {
     let mut capability = kvm_enable_cap { cap: KVM_CAP_X86_USER_SPACE_MSR, ..Default::default() };
     capability.args[0] = KVM_MSR_EXIT_REASON_FILTER.into();
     vm.enable_cap(&capability).map_err(KvmError::call("report MSR writes"))?;
