@@ -1,5 +1,7 @@
 //! Makes tiny guests: an ELF file around a few bytes of machine code.
 
+#![expect(clippy::unwrap_used, reason = "part of tests")]
+
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
