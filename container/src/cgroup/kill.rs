@@ -22,8 +22,8 @@ pub(super) fn kill_all(group: &Cgroup) -> Result<(), CgroupError> {
         match kill_process(pid, Signal::KILL) {
             Ok(()) | Err(Errno::SRCH) => {}
             Err(errno) => {
-                let file = group.path().join("cgroup.procs");
-                return Err(CgroupError::Read { file, source: errno.into() });
+                let (pid, path) = (pid.as_raw_nonzero().get(), group.path().to_owned());
+                return Err(CgroupError::Kill { pid, path, source: errno.into() });
             }
         }
     }

@@ -109,6 +109,16 @@ pub enum CgroupError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A process of the group cannot be killed.
+    #[error("cannot kill process {pid} of the cgroup {path}: {source}")]
+    Kill {
+        /// The process.
+        pid: i32,
+        /// The group.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// A file of the group cannot be read.
     #[error("cannot read {file}: {source}")]
     Read {

@@ -8,7 +8,7 @@ use container::oci::LinuxResources;
 use rustix::process::Pid;
 use serde_json::json;
 
-use crate::harness::{Bundle, CGROUP_PARENT, Case};
+use crate::harness::{Bundle, Case, cgroup_parent};
 
 pub(crate) const CASES: &[Case] = &[
     ("a_memory_limit_kills_what_exceeds_it", a_memory_limit_kills_what_exceeds_it),
@@ -105,11 +105,10 @@ fn device_rules_hold_on_the_v2_tree() {
     let rules = json!({"devices": [{"allow": false, "access": "rwm"},
                                    {"allow": false, "type": "c", "major": 1, "minor": 5, "access": "w"}]});
     let resources: LinuxResources = serde_json::from_value(rules).unwrap();
-    let group =
-        Cgroup::create(&hierarchy, Path::new(CGROUP_PARENT).join("devices").as_path(), &resources).unwrap();
+    let group = Cgroup::create(&hierarchy, &cgroup_parent().join("devices"), &resources).unwrap();
     let tried = |command: &str| {
-        let procs = format!("/proc/self/cgroup; echo $$ > {}/cgroup.procs; ", group_dir(&hierarchy));
-        let status = Command::new("/bin/busybox").args(["sh", "-c", &format!(": {procs}{command}")]).status();
+        let script = format!("echo $$ > {}/cgroup.procs; {command}", group_dir(&hierarchy));
+        let status = Command::new("/bin/busybox").args(["sh", "-c", &script]).status();
         status.unwrap().success()
     };
     let results = [
@@ -123,7 +122,7 @@ fn device_rules_hold_on_the_v2_tree() {
 }
 
 fn group_dir(hierarchy: &Hierarchy) -> String {
-    let dir = hierarchy.v2.as_ref().unwrap().dir.join(CGROUP_PARENT.trim_start_matches('/'));
+    let dir = hierarchy.v2.as_ref().unwrap().dir.join(cgroup_parent().strip_prefix("/").unwrap());
     dir.join("devices").display().to_string()
 }
 
@@ -151,7 +150,7 @@ fn pid(child: &Child) -> Pid {
 
 fn any_process_can_be_put_into_a_group() {
     let hierarchy = Hierarchy::detect(Path::new("/")).unwrap();
-    let path = Path::new(CGROUP_PARENT).join("anything");
+    let path = cgroup_parent().join("anything");
     let limits: LinuxResources = serde_json::from_value(json!({"memory": {"limit": 64 << 20}})).unwrap();
     let group = Cgroup::create(&hierarchy, &path, &limits).unwrap();
     let mut child = sleeper();
@@ -167,7 +166,7 @@ fn any_process_can_be_put_into_a_group() {
 
 fn removing_kills_what_is_left() {
     let hierarchy = Hierarchy::detect(Path::new("/")).unwrap();
-    let path = Path::new(CGROUP_PARENT).join("left");
+    let path = cgroup_parent().join("left");
     let group = Cgroup::create(&hierarchy, &path, &LinuxResources::default()).unwrap();
     let mut child = sleeper();
     group.add(pid(&child)).unwrap();

@@ -16,8 +16,8 @@ use tempfile::TempDir;
 /// A name and what it does. A panic fails it.
 pub(crate) type Case = (&'static str, fn());
 
-/// All test containers' cgroups are below this one.
-pub(crate) const CGROUP_PARENT: &str = "/carve-container-tests";
+/// Set, to the process id of the outer one, in the process that runs the cases and in its helpers.
+const INSIDE: &str = "CARVE_TEST_INSIDE";
 
 /// The argument that makes this program a helper in a process of its own.
 const HELPER: &str = "--helper";
@@ -69,7 +69,10 @@ fn run(cases: &[&Case]) -> (usize, usize) {
         });
         match outcome {
             Ok(()) => passed += 1,
-            Err(_) => failed += 1,
+            Err(_) => {
+                failed += 1;
+                clear_up();
+            }
         }
         println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
     }
@@ -84,7 +87,7 @@ fn cannot_run() -> Option<String> {
     if !Path::new("/bin/busybox").exists() {
         return Some("needs /bin/busybox (package busybox-static)".to_owned());
     }
-    if std::env::var_os("CARVE_TEST_INSIDE").is_some() {
+    if std::env::var_os(INSIDE).is_some() {
         return None;
     }
     // unshare(1) and not unshare(2), which is unsafe to call and so not for tests.
@@ -93,11 +96,25 @@ fn cannot_run() -> Option<String> {
         .args(["--mount", "--net", "--propagation", "private", "--"])
         .arg(exe)
         .args(std::env::args().skip(1))
-        .env("CARVE_TEST_INSIDE", "1")
+        .env(INSIDE, std::process::id().to_string())
         .status();
     match status {
         Ok(status) => std::process::exit(status.code().unwrap_or(1)),
         Err(error) => Some(format!("needs unshare(1): {error}")),
+    }
+}
+
+/// All cgroups of this run are below this one.
+pub(crate) fn cgroup_parent() -> PathBuf {
+    PathBuf::from(format!("/carve-tests-{}", std::env::var(INSIDE).expect("is set inside")))
+}
+
+/// Removes what a case that failed has left, so that the next one is not blamed.
+fn clear_up() {
+    let hierarchy = container::cgroup::Hierarchy::detect(Path::new("/")).expect("cgroups can be found");
+    let group = container::cgroup::Cgroup::open(&hierarchy, &cgroup_parent()).expect("the path is plain");
+    if let Err(error) = group.remove() {
+        println!("{error}");
     }
 }
 
@@ -112,7 +129,7 @@ fn census() -> BTreeSet<String> {
     let hierarchy = container::cgroup::Hierarchy::detect(Path::new("/")).expect("cgroups can be found");
     let dirs = hierarchy.v1.iter().map(|tree| &tree.dir).chain(hierarchy.v2.as_ref().map(|tree| &tree.dir));
     for dir in dirs {
-        let group = dir.join(CGROUP_PARENT.trim_start_matches('/'));
+        let group = dir.join(cgroup_parent().strip_prefix("/").expect("it is absolute"));
         if group.exists() {
             found.insert(format!("cgroup {}", group.display()));
         }
@@ -182,7 +199,7 @@ impl Bundle {
         let copy = || OwnedFd::from(output.try_clone().expect("a descriptor can be copied"));
         let options = CreateOptions {
             stdio: [null.into(), copy(), copy()],
-            cgroup_path: Path::new(CGROUP_PARENT).join(&id),
+            cgroup_path: cgroup_parent().join(&id),
             hierarchy: None,
             die_with_parent: true,
         };

@@ -10,7 +10,7 @@ use container::cgroup::{Cgroup, Hierarchy};
 use container::{CreateOptions, ExitStatus, StartError};
 use serde_json::json;
 
-use crate::harness::{Bundle, CGROUP_PARENT, Case, read_all};
+use crate::harness::{Bundle, Case, cgroup_parent, read_all};
 
 pub(crate) const CASES: &[Case] = &[
     ("nothing_runs_before_start", nothing_runs_before_start),
@@ -116,7 +116,7 @@ fn creator_is_killed(how_far: &str) {
     helper.wait().unwrap();
     wait_until(|| !Path::new(&init).exists());
     let hierarchy = Hierarchy::detect(Path::new("/")).unwrap();
-    Cgroup::open(&hierarchy, &Path::new(CGROUP_PARENT).join("helped")).unwrap().remove().unwrap();
+    Cgroup::open(&hierarchy, &cgroup_parent().join("helped")).unwrap().remove().unwrap();
 }
 
 fn a_process_with_threads_is_refused() {
@@ -147,7 +147,7 @@ pub(crate) fn helper(args: &[String]) {
     let null = || File::options().read(true).write(true).open("/dev/null").unwrap().into();
     let options = CreateOptions {
         stdio: [null(), null(), null()],
-        cgroup_path: Path::new(CGROUP_PARENT).join("helped"),
+        cgroup_path: cgroup_parent().join("helped"),
         hierarchy: None,
         die_with_parent: true,
     };
