@@ -100,7 +100,7 @@ impl Layers {
 
     /// Reads a whole tar stream into a new EROFS image, or only digests it if `known` has an image already.
     fn convert(&self, tar: impl Read, known: Option<&Digest>) -> Result<Converted, LayerError> {
-        let mut tar = Hashing::new(Bounded { input: tar, left: self.limits.tar_bytes });
+        let mut tar = Hashing::new(Bounded { input: tar, limit: self.limits.tar_bytes, count: 0 });
         let mut erofs = None;
         if !known.is_some_and(|diff_id| self.erofs(diff_id).exists()) {
             let mut file = NamedTempFile::new_in(&self.temporary).map_err(LayerError::Write)?;
@@ -157,16 +157,18 @@ impl<R: Read, W: Write> Read for Tee<R, W> {
 /// Fails when more is read than may be: a small file can unpack to terabytes.
 struct Bounded<R> {
     input: R,
-    left: u64,
+    limit: u64,
+    count: u64,
 }
 
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(buffer)?;
-        self.left = self
-            .left
-            .checked_sub(count as u64)
-            .ok_or_else(|| io::Error::other("it unpacks to more than the limit for a layer; refusing it"))?;
+        self.count += count as u64;
+        if self.count > self.limit {
+            let message = format!("it unpacks to more than {} bytes, the limit for a layer", self.limit);
+            return Err(io::Error::other(message));
+        }
         Ok(count)
     }
 }
