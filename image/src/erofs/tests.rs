@@ -81,11 +81,21 @@ fn image(tar: &[u8]) -> tempfile::NamedTempFile {
     file
 }
 
+/// Prints why the running test cannot look at everything here, and leaves it where `cargo xtask test` counts it.
+fn skip(reason: &str) {
+    println!("skipped: {reason}");
+    let thread = std::thread::current();
+    if let (Some(path), Some(name)) = (std::env::var_os("CARVE_TEST_SKIPS"), thread.name()) {
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+        file.write_all(format!("{name}: {reason}\n").as_bytes()).unwrap();
+    }
+}
+
 /// Runs `script` in a mount namespace of its own with the images mounted at `$1`, `$2`…; its output.
 /// None, with the reason printed, where mounting is not possible.
 fn with_mounted(images: &[&Path], script: &str) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: mounting needs root");
+        skip("mounting needs root");
         return None;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -322,16 +332,19 @@ fn extended_attributes_reach_the_kernel() {
     let maker = TarMaker::new()
         .xattrs(&[("security.capability", capability), ("user.note", b"two\nlines")])
         .add(b'0', "ping", b"x")
-        .xattrs(&[("user.big", &[b'v'; 5000])])
+        .xattrs(&[("user.big", &[b'v'; 5000]), ("trusted.t", b"1")])
         .add(b'0', "big", &[b'd'; 100]);
     let file = image(&maker.done());
-    let script = "cd 1; getfattr -n user.note --only-values ping; getcap ping 2>/dev/null | wc -l; \
-                  getfattr -n user.big --only-values big | wc -c; wc -c < big";
-    let has_tool = Command::new("getfattr").arg("--version").output().is_ok();
-    if !has_tool {
-        println!("skipped: getfattr is not installed");
-    } else if let Some(text) = with_mounted(&[file.path()], script) {
-        assert!(text.starts_with("two\nlines") && text.ends_with("5000\n100\n"), "{text:?}");
+    let packed = tempfile::NamedTempFile::new().unwrap();
+    let script = format!("tar -C 1 --xattrs --xattrs-include='*' -cf {} ping big", packed.path().display());
+    if with_mounted(&[file.path()], &script).is_some() {
+        let mut tar = crate::tar_stream::TarStream::new(std::fs::File::open(packed.path()).unwrap());
+        let ping = tar.next_entry().unwrap().unwrap();
+        assert_eq!(ping.xattrs[&b"security.capability"[..]], capability);
+        assert_eq!(ping.xattrs[&b"user.note"[..]], b"two\nlines");
+        let big = tar.next_entry().unwrap().unwrap();
+        assert_eq!(big.xattrs[&b"user.big"[..]], [b'v'; 5000]);
+        assert_eq!((big.xattrs.len(), big.size), (2, 100));
     }
 }
 
