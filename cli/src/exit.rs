@@ -44,12 +44,34 @@ pub(crate) fn report(result: anyhow::Result<Exit>) -> ExitCode {
         Ok(Exit::Success) => ExitCode::SUCCESS,
         Ok(Exit::Code(code)) => ExitCode::from(u8::try_from(code).unwrap_or(FAILED)),
         Err(error) => {
-            eprintln!("carve: {error:#}");
+            eprintln!("carve: {}", one_line(&error));
             let code = error
                 .chain()
                 .find_map(|e| e.downcast_ref::<EngineError>())
                 .map_or(125, EngineError::exit_code);
             ExitCode::from(u8::try_from(code).unwrap_or(FAILED))
         }
+    }
+}
+
+/// An error and its causes; many errors name their cause in their own text already.
+fn one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line {
+        line if line.is_empty() => cause,
+        line if line.contains(&cause) => line,
+        line => format!("{line}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn says_each_cause_once() {
+        let error = anyhow!("no space").context("cannot write x: no space").context("import failed");
+        assert_eq!(one_line(&error), "import failed: cannot write x: no space");
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ::image::{Change, Image, Progress, Reference, Stage};
+use anyhow::Context;
 use clap::Subcommand;
 use engine::Engine;
 use indicatif::ProgressBar;
@@ -101,7 +102,10 @@ pub(crate) fn run(root: &Path, args: Args) -> anyhow::Result<Exit> {
                 println!("{image}");
             }
         }
-        Verb::Unpack { image, dir } => store.resolve(&image)?.unpack(&dir)?,
+        Verb::Unpack { image, dir } => {
+            std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+            store.resolve(&image)?.unpack(&dir)?;
+        }
     }
     Ok(Exit::Success)
 }

@@ -21,7 +21,7 @@ mod stats;
 mod stop;
 mod vm;
 
-use std::path::PathBuf;
+use std::{io::IsTerminal, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 
@@ -87,9 +87,11 @@ fn main() -> std::process::ExitCode {
         Err(error) => return exit::usage(&error),
     };
     let logs = tracing_subscriber::EnvFilter::try_from_env("CARVE_LOG").unwrap_or_else(|_| "warn".into());
+    let on_terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(logs)
         .with_writer(std::io::stderr)
+        .with_ansi(on_terminal)
         .without_time()
         .with_target(false)
         .init();

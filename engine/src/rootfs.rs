@@ -11,7 +11,7 @@ use std::{
 
 use rustix::{
     io::Errno,
-    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
+    mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
     thread::UnshareFlags,
 };
 
@@ -53,6 +53,19 @@ pub(crate) fn mount_rootfs(dir: &Path, layers: &[PathBuf]) -> Result<PathBuf> {
         .map_err(|e| EngineError::file("mount the layers at", &rootfs)(e.into()))?;
     std::env::set_current_dir("/").map_err(EngineError::file("enter", "/"))?;
     Ok(rootfs)
+}
+
+/// Takes the mounts away again, so that the instance's directory can be removed while the monitor still runs.
+pub(crate) fn unmount_rootfs(dir: &Path, layers: usize) -> Result<()> {
+    let layers = (0..layers).map(|index| dir.join(format!("layers/{index}")));
+    for target in std::iter::once(dir.join("bundle/rootfs")).chain(layers) {
+        match unmount(&target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            // Not there, or not mounted any more.
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(e) => return Err(EngineError::file("unmount", target)(e.into())),
+        }
+    }
+    Ok(())
 }
 
 /// Mounts one EROFS image: straight from its file on Linux 6.12 and later, else through a loop device, which goes

@@ -37,7 +37,7 @@ fn passes_much_output_through_whole() {
 #[test]
 fn answers_with_dockers_exit_codes() {
     let Some(host) = busybox() else { return };
-    let run = |command: &[&str]| [&["run", "--network", "none", "busybox"], command].concat();
+    let run = |command: &[&'static str]| [&["run", "--network", "none", "busybox"], command].concat();
     assert!(host.fails(127, &run(&["no-such-program"])).contains("no-such-program"));
     assert!(host.fails(126, &run(&["/etc/passwd"])).contains("/etc/passwd"));
     assert!(host.fails(125, &["run", "no-such-image"]).contains("no-such-image"));
@@ -47,7 +47,6 @@ fn answers_with_dockers_exit_codes() {
         host.fails(125, &["run", "--user", "nobody-here", "--network", "none", "busybox"])
             .contains("nobody-here")
     );
-    let _ = host.fails(137, &run(&["sh", "-c", "kill -9 $$; sleep 1; exit 9"]).as_slice()[..]);
 }
 
 #[test]
@@ -97,12 +96,10 @@ fn limits_hold() {
             "exec tail /dev/zero",
         ],
     );
-    let quota = host.ok(&[
-        "run", "--rm", "--network", "none", "--cpus", "0.25", "busybox", "sh", "-c",
-        // A quarter of a CPU: of one second's wall time the loop gets a quarter.
-        "end=$(($(cut -d. -f1 /proc/uptime) + 2)); while [ $(cut -d. -f1 /proc/uptime) -lt $end ]; do :; done; cat /proc/self/cgroup",
-    ]);
-    assert!(quota.contains("/carve/"), "{quota}");
+    let files = "/sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max";
+    let read = format!("cat {files} 2>/dev/null; true");
+    let quota = ["run", "--rm", "--network", "none", "--cpus", "0.25", "busybox", "sh", "-c", &read];
+    assert_eq!(host.ok(&quota).split_whitespace().next(), Some("25000"));
 }
 
 #[test]
@@ -120,8 +117,8 @@ fn an_app_may_handle_signals_itself() {
     let Some(host) = busybox() else { return };
     let script = "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
     let client =
-        host.start(&["run", "--rm", "--network", "none", "--name", "t", "busybox", "sh", "-c", script]);
-    wait_for("it runs", || host.ok(&["ps"]).contains(" t ").then_some(()));
+        host.start(&["run", "--rm", "--network", "none", "--name", "trapper", "busybox", "sh", "-c", script]);
+    wait_for("it runs", || host.ok(&["ps"]).contains("trapper").then_some(()));
     std::thread::sleep(Duration::from_millis(300));
     client.signal(Signal::TERM);
     let output = client.wait();

@@ -111,9 +111,8 @@ fn what_is_missing_is_said_before_anything_is_made() {
     host.import_busybox();
     let not_a_kernel = host.path("not-a-kernel");
     std::fs::write(&not_a_kernel, "hello").unwrap();
-    let path = not_a_kernel.to_str().unwrap();
-    let run = |extra: &[&str]| [&["run", "--vm"], extra, &["busybox", "true"]].concat();
-    assert!(host.fails(125, &run(&["--kernel", "/no/such/kernel"])).contains("/no/such/kernel"));
-    assert!(host.fails(125, &run(&["--kernel", path])).contains("not-a-kernel"));
-    assert!(host.fails(125, &run(&["--memory", "1k"])).contains("memory"));
+    let run = |flag: &str, value: &str| host.fails(125, &["run", "--vm", flag, value, "busybox", "true"]);
+    assert!(run("--kernel", "/no/such/kernel").contains("/no/such/kernel"));
+    assert!(run("--kernel", not_a_kernel.to_str().unwrap()).contains("not-a-kernel"));
+    assert!(run("--memory", "1k").contains("memory"));
 }

@@ -3,13 +3,12 @@
 mod bundle;
 
 use std::{
-    collections::VecDeque,
     io::{self, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use agent::protocol::{CHUNK, FromAgent, ToAgent};
@@ -33,6 +32,7 @@ pub(super) fn start(start: Start<'_>) -> Result<Box<dyn Running>> {
     let Start { engine, instance, image, events } = start;
     let place = network::reserve(engine, instance)?;
     rootfs::enter_own_mount_namespace()?;
+    let mounted = Mounted { dir: instance.dir().to_owned(), layers: image.layers.len() };
     let layers: Vec<_> = image.layers.iter().map(|l| l.erofs.clone()).collect();
     let rootfs = rootfs::mount_rootfs(instance.dir(), &layers)?;
     events.record("rootfs.ready");
@@ -46,19 +46,14 @@ pub(super) fn start(start: Start<'_>) -> Result<Box<dyn Running>> {
         die_with_parent: true,
     };
     let created = container::create(&bundle, &instance.id, options);
-    let mut container = created.map_err(|e| EngineError::Invalid(e.to_string()))?;
+    let container = created.map_err(|e| EngineError::Invalid(e.to_string()))?;
     for warning in container.warnings() {
         tracing::warn!("{warning}");
     }
     events.record("init.created");
-    let started = connect(engine, place.as_ref(), &container).and_then(|()| {
-        events.record("network.ready");
-        container.start().map_err(|e| EngineError::Start { exit_code: e.exit_code(), message: e.to_string() })
-    });
-    let running =
-        Containment { container, streams, started: VecDeque::new(), killed_by: None, _place: place };
-    match started {
-        Ok(()) => Ok(Box::new(running.with_started())),
+    let mut running = Containment { container, streams, started: false, killed_by: None, mounted, place };
+    match running.connect_and_start(engine, events) {
+        Ok(()) => Ok(Box::new(running)),
         Err(error) => {
             Box::new(running).finish()?;
             Err(error)
@@ -66,10 +61,18 @@ pub(super) fn start(start: Start<'_>) -> Result<Box<dyn Running>> {
     }
 }
 
-fn connect(engine: &crate::Engine, place: Option<&Place>, container: &Container) -> Result<()> {
-    match place {
-        Some(place) => network::connect_container(engine, place, container.pid().cast_unsigned()),
-        None => Ok(()),
+/// The root file system's mounts; unmounted when dropped.
+struct Mounted {
+    dir: PathBuf,
+    layers: usize,
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Err(error) = rootfs::unmount_rootfs(&self.dir, self.layers) {
+            // They go with this process.
+            tracing::warn!(%error, "the root file system stays mounted until the monitor ends");
+        }
     }
 }
 
@@ -109,16 +112,22 @@ fn streams(interactive: bool) -> Result<([OwnedFd; 3], Streams)> {
 struct Containment {
     container: Container,
     streams: Streams,
-    started: VecDeque<FromAgent>,
+    /// The app's start was reported.
+    started: bool,
     /// The signal whose default action we took, because the kernel spares an init that does not handle it.
     killed_by: Option<i32>,
-    _place: Option<Place>,
+    mounted: Mounted,
+    place: Option<Place>,
 }
 
 impl Containment {
-    fn with_started(mut self) -> Self {
-        self.started.push_back(FromAgent::Started(1));
-        self
+    fn connect_and_start(&mut self, engine: &crate::Engine, events: &mut Events) -> Result<()> {
+        if let Some(place) = &self.place {
+            network::connect_container(engine, place, self.container.pid().cast_unsigned())?;
+        }
+        events.record("network.ready");
+        let started = self.container.start();
+        started.map_err(|e| EngineError::Start { exit_code: e.exit_code(), message: e.to_string() })
     }
 
     /// Passes a signal on. The kernel drops one that the init of a pid namespace has no handler for; its default
@@ -175,7 +184,10 @@ impl Running for Containment {
     }
 
     fn advance(&mut self, hold_output: bool, _events: &mut Events) -> Result<Vec<FromAgent>> {
-        let mut messages = Vec::from(std::mem::take(&mut self.started));
+        let mut messages = Vec::new();
+        if !std::mem::replace(&mut self.started, true) {
+            messages.push(FromAgent::Started(1));
+        }
         self.streams.send_input();
         if !hold_output {
             self.read_output(0, &mut messages)?;
@@ -218,7 +230,9 @@ impl Running for Containment {
     }
 
     fn finish(mut self: Box<Self>) -> Result<()> {
-        self.container.delete().map_err(|e| EngineError::Invalid(e.to_string()))
+        let deleted = self.container.delete().map_err(|e| EngineError::Invalid(e.to_string()));
+        drop(self.mounted);
+        deleted
     }
 }
 
