@@ -10,8 +10,9 @@ use crate::memory::{GuestMemory, layout};
 ///
 /// - `reboot=k`: reset through the keyboard controller, which we answer at once; `panic=-1`: reset on panic.
 /// - `random.trust_cpu=on`: the generator is seeded by RDRAND, so nothing waits for entropy.
+/// - `acpi=off`: there are no tables; do not search the BIOS area for them.
 /// - `i8042.*`: there is no keyboard or mouse behind the controller; do not wait for one.
-const DEFAULTS: &str = "reboot=k panic=-1 random.trust_cpu=on i8042.noaux i8042.nokbd";
+const DEFAULTS: &str = "reboot=k panic=-1 random.trust_cpu=on acpi=off i8042.noaux i8042.nokbd";
 /// A serial port on the host side: talk there.
 const WITH_SERIAL: &str = "console=ttyS0 8250.nr_uarts=1";
 /// No serial port on the host side: do not even look for one, and format no messages.
@@ -76,7 +77,7 @@ mod tests {
         cmdline.push_virtio_mmio(0xd000_0000, 5);
         cmdline.push(" panic=5 ");
         cmdline.push("");
-        expect!["reboot=k panic=-1 random.trust_cpu=on i8042.noaux i8042.nokbd console=ttyS0 8250.nr_uarts=1 virtio_mmio.device=4K@0xd0000000:5 panic=5"]
+        expect!["reboot=k panic=-1 random.trust_cpu=on acpi=off i8042.noaux i8042.nokbd console=ttyS0 8250.nr_uarts=1 virtio_mmio.device=4K@0xd0000000:5 panic=5"]
             .assert_eq(&cmdline.0);
     }
 

@@ -8,7 +8,11 @@ use crate::memory::GuestMemory;
 const CR0_PG: u64 = 1 << 31;
 const CR4_LA57: u64 = 1 << 12;
 const EFER_LMA: u64 = 1 << 10;
+const CR0_WP: u64 = 1 << 16;
 const PRESENT: u64 = 1;
+const WRITABLE: u64 = 1 << 1;
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
 const LARGE: u64 = 1 << 7;
 /// Bits 51:12 of an entry: the address it points to.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
@@ -22,6 +26,50 @@ pub(crate) struct Paging {
     pub(crate) efer: u64,
 }
 
+/// A page fault, as the CPU would report it for an access by the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PageFault {
+    /// The address that was accessed (CR2).
+    pub(crate) address: u64,
+    /// Bit 0: the page is there; bit 1: it was a write.
+    pub(crate) error_code: u32,
+}
+
+/// Where a virtual address leads.
+struct Mapping {
+    physical: u64,
+    writable: bool,
+    /// Guest physical addresses of the entries on the way, the leaf last.
+    entries: [u64; 5],
+    depth: usize,
+}
+
+fn walk(memory: &GuestMemory, paging: Paging, linear: u64) -> Option<Mapping> {
+    let levels: u32 = if paging.cr4 & CR4_LA57 == 0 { 4 } else { 5 };
+    let mut table = paging.cr3 & ADDRESS;
+    let mut mapping = Mapping { physical: 0, writable: true, entries: [0; 5], depth: 0 };
+    for level in (0..levels).rev() {
+        let shift = 12 + 9 * level;
+        let index = linear >> shift & 0x1ff;
+        let at = table + index * 8;
+        let entry: u64 = memory.read_obj(GuestAddress(at)).ok()?;
+        if entry & PRESENT == 0 {
+            return None;
+        }
+        *mapping.entries.get_mut(mapping.depth)? = at;
+        mapping.depth += 1;
+        mapping.writable &= entry & WRITABLE != 0;
+        let large = entry & LARGE != 0 && (level == 1 || level == 2);
+        if level == 0 || large {
+            let within = (1u64 << shift) - 1;
+            mapping.physical = (entry & ADDRESS & !within) | (linear & within);
+            return Some(mapping);
+        }
+        table = entry & ADDRESS;
+    }
+    None
+}
+
 /// The guest physical address of `linear`, or `None` where nothing is mapped.
 pub(crate) fn translate(memory: &GuestMemory, paging: Paging, linear: u64) -> Option<u64> {
     if paging.cr0 & CR0_PG == 0 {
@@ -30,23 +78,35 @@ pub(crate) fn translate(memory: &GuestMemory, paging: Paging, linear: u64) -> Op
     if paging.efer & EFER_LMA == 0 {
         return None;
     }
-    let levels: u32 = if paging.cr4 & CR4_LA57 == 0 { 4 } else { 5 };
-    let mut table = paging.cr3 & ADDRESS;
-    for level in (0..levels).rev() {
-        let shift = 12 + 9 * level;
-        let index = linear >> shift & 0x1ff;
-        let entry: u64 = memory.read_obj(GuestAddress(table + index * 8)).ok()?;
-        if entry & PRESENT == 0 {
-            return None;
-        }
-        let large = entry & LARGE != 0 && (level == 1 || level == 2);
-        if level == 0 || large {
-            let within = (1u64 << shift) - 1;
-            return Some((entry & ADDRESS & !within) | (linear & within));
-        }
-        table = entry & ADDRESS;
+    Some(walk(memory, paging, linear)?.physical)
+}
+
+/// Translates an access by the kernel in long mode, with its effect on the accessed and dirty bits.
+///
+/// # Errors
+/// The fault that the access takes.
+pub(crate) fn access(
+    memory: &GuestMemory,
+    paging: Paging,
+    linear: u64,
+    write: bool,
+) -> Result<u64, PageFault> {
+    let fault =
+        |present: bool| PageFault { address: linear, error_code: u32::from(present) | u32::from(write) << 1 };
+    let mapping = walk(memory, paging, linear).ok_or_else(|| fault(false))?;
+    if write && !mapping.writable && paging.cr0 & CR0_WP != 0 {
+        return Err(fault(true));
     }
-    None
+    let used = mapping.entries.get(..mapping.depth).unwrap_or_default();
+    for (index, at) in used.iter().enumerate() {
+        let is_leaf = index + 1 == used.len();
+        let marks = ACCESSED | if write && is_leaf { DIRTY } else { 0 };
+        let entry: u64 = memory.read_obj(GuestAddress(*at)).map_err(|_| fault(false))?;
+        if entry & marks != marks {
+            memory.write_obj(entry | marks, GuestAddress(*at)).map_err(|_| fault(false))?;
+        }
+    }
+    Ok(mapping.physical)
 }
 
 /// Reads as much of `buffer` at the virtual address `linear` as is mapped; returns how many bytes.
@@ -98,6 +158,24 @@ mod tests {
         assert_eq!(translate(&memory, long_mode(0x1000), high + 0x20_0010), Some(0x5010));
         assert_eq!(translate(&memory, long_mode(0x1000), high + 0x20_1000), None);
         assert_eq!(translate(&memory, long_mode(0x1000), 0), None);
+    }
+
+    #[test]
+    fn an_access_marks_its_page_and_faults_as_the_cpu_does() {
+        let memory = mapped();
+        let paging = Paging { cr0: CR0_PG | CR0_WP, ..long_mode(0x1000) };
+        let high = 0xffff_ffff_8020_0000;
+        let leaf = || memory.read_obj::<u64>(GuestAddress(0x4000)).unwrap();
+        assert_eq!(access(&memory, paging, high, false), Ok(0x5000));
+        assert_eq!(leaf(), 0x5003 | ACCESSED);
+        assert_eq!(access(&memory, paging, high, true), Ok(0x5000));
+        assert_eq!(leaf(), 0x5003 | ACCESSED | DIRTY);
+
+        let missing = PageFault { address: high + 0x1000, error_code: 0b10 };
+        assert_eq!(access(&memory, paging, high + 0x1000, true), Err(missing));
+        memory.write_obj(0x5001u64, GuestAddress(0x4000)).unwrap();
+        let read_only = PageFault { address: high, error_code: 0b11 };
+        assert_eq!(access(&memory, paging, high, true), Err(read_only));
     }
 
     #[test]

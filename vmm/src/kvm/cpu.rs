@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use kvm_bindings::{KVM_INTERNAL_ERROR_EMULATION, KVM_MAX_CPUID_ENTRIES, KVM_MP_STATE_HALTED, kvm_run};
+use kvm_bindings::{
+    CpuId, KVM_INTERNAL_ERROR_EMULATION, KVM_MAX_CPUID_ENTRIES, KVM_MP_STATE_HALTED, kvm_run,
+};
 use kvm_ioctls::{Cap, VcpuExit, VcpuFd};
 
 use super::kick::Kicker;
@@ -40,7 +42,7 @@ impl KvmCpu {
     ) -> Result<Self, KvmError> {
         let needs_repairs = machine.needs_repairs()?;
         let mut fd = machine.fd.create_vcpu(0).map_err(KvmError::call("create a vCPU"))?;
-        set_cpuid(host, &fd, needs_repairs)?;
+        let cpuid = set_cpuid(host, &fd, needs_repairs)?;
         msrs::set_boot_msrs(&fd)?;
         let mut sregs = fd.get_sregs().map_err(KvmError::call("read system registers"))?;
         registers::set_system_registers(&mut sregs, entry, memory)
@@ -48,7 +50,7 @@ impl KvmCpu {
         fd.set_sregs(&sregs).map_err(KvmError::call("set system registers"))?;
         fd.set_regs(&registers::general_registers(entry)).map_err(KvmError::call("set general registers"))?;
         lapic::set_local_inputs(&fd)?;
-        let repairs = needs_repairs.then(|| Repairs::new(&mut fd));
+        let repairs = needs_repairs.then(|| Repairs::new(&mut fd, cpuid.as_slice()));
         let kicker = Arc::new(Kicker::new(&fd)?);
         Ok(Self { fd, memory: memory.clone(), kicker, repairs })
     }
@@ -57,7 +59,7 @@ impl KvmCpu {
     fn internal_error(&mut self) -> Result<(), CpuError> {
         let failure = InternalError::of(self.fd.get_kvm_run());
         if let (Some(repairs), Some(bytes)) = (&mut self.repairs, failure.instruction())
-            && repairs.emulation_failure(&mut self.fd, bytes)?
+            && repairs.emulation_failure(&mut self.fd, &self.memory, bytes)?
         {
             return Ok(());
         }
@@ -145,7 +147,7 @@ impl CpuEngine for KvmCpu {
     }
 }
 
-fn set_cpuid(host: &Host, vcpu: &VcpuFd, needs_repairs: bool) -> Result<(), KvmError> {
+fn set_cpuid(host: &Host, vcpu: &VcpuFd, needs_repairs: bool) -> Result<CpuId, KvmError> {
     let mut cpuid = host
         .kvm
         .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
@@ -154,7 +156,8 @@ fn set_cpuid(host: &Host, vcpu: &VcpuFd, needs_repairs: bool) -> Result<(), KvmE
     if needs_repairs {
         without_hardware::hide_unemulated(cpuid.as_mut_slice());
     }
-    vcpu.set_cpuid2(&cpuid).map_err(KvmError::call("set CPUID"))
+    vcpu.set_cpuid2(&cpuid).map_err(KvmError::call("set CPUID"))?;
+    Ok(cpuid)
 }
 
 /// Hands the items of a port access, one or (for string instructions) several, to the handler.

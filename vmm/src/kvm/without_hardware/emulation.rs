@@ -4,13 +4,10 @@
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic};
 use kvm_bindings::kvm_regs;
-use kvm_ioctls::{SyncReg, VcpuFd};
+use kvm_ioctls::VcpuFd;
 
 use super::super::KvmError;
-
-const BREAKPOINT: u8 = 3;
-const DEVICE_NOT_AVAILABLE: u8 = 7;
-const MATH_FAULT: u8 = 16;
+use super::inject::{Exception, advance, raise};
 
 const CR0_MP: u64 = 1 << 1;
 const CR0_TS: u64 = 1 << 3;
@@ -38,7 +35,7 @@ enum Completion {
     EmptyRegisters,
 }
 
-fn decode(bytes: &[u8]) -> Instruction {
+pub(super) fn decode(bytes: &[u8]) -> Instruction {
     Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE).decode()
 }
 
@@ -62,16 +59,15 @@ pub(super) fn complete(vcpu: &mut VcpuFd, bytes: &[u8]) -> Result<bool, KvmError
     let instruction = decode(bytes);
     let Some(completion) = completion(&instruction) else { return Ok(false) };
     if completion == Completion::Breakpoint {
-        advance(vcpu, &instruction)?;
-        raise(vcpu, BREAKPOINT)?;
+        advance(vcpu, instruction.len())?;
+        raise(vcpu, Exception::Breakpoint)?;
         return Ok(true);
     }
     let mut fpu = vcpu.get_fpu().map_err(KvmError::call("read the x87 state"))?;
     let exception = pending_exception(completion, state.sregs.cr0, fpu.fsw);
-    if let Some(vector) = exception {
-        // A fault: RIP stays, and the guest's handler sees the instruction again.
-        vcpu.set_regs(&state.regs).map_err(KvmError::call("set general registers"))?;
-        raise(vcpu, vector)?;
+    if let Some(exception) = exception {
+        advance(vcpu, 0)?;
+        raise(vcpu, exception)?;
         return Ok(true);
     }
     match completion {
@@ -83,41 +79,23 @@ pub(super) fn complete(vcpu: &mut VcpuFd, bytes: &[u8]) -> Result<bool, KvmError
     if completion != Completion::Wait {
         vcpu.set_fpu(&fpu).map_err(KvmError::call("set the x87 state"))?;
     }
-    advance(vcpu, &instruction)?;
+    advance(vcpu, instruction.len())?;
     Ok(true)
 }
 
 /// The exception due instead of completing (Intel SDM volume 2, "WAIT/FWAIT" and the others).
-fn pending_exception(completion: Completion, cr0: u64, fsw: u16) -> Option<u8> {
+fn pending_exception(completion: Completion, cr0: u64, fsw: u16) -> Option<Exception> {
     let (task_switched, monitored) = (cr0 & CR0_TS != 0, cr0 & CR0_MP != 0);
     match completion {
-        Completion::Wait if task_switched && monitored => Some(DEVICE_NOT_AVAILABLE),
+        Completion::Wait if task_switched && monitored => Some(Exception::DeviceNotAvailable),
         Completion::ClearExceptions | Completion::Initialise | Completion::EmptyRegisters
             if task_switched =>
         {
-            Some(DEVICE_NOT_AVAILABLE)
+            Some(Exception::DeviceNotAvailable)
         }
-        Completion::Wait | Completion::EmptyRegisters if fsw & FSW_PENDING != 0 => Some(MATH_FAULT),
+        Completion::Wait | Completion::EmptyRegisters if fsw & FSW_PENDING != 0 => Some(Exception::MathFault),
         _ => None,
     }
-}
-
-/// Moves RIP behind the instruction. Setting the registers also drops the #UD that KVM has queued.
-fn advance(vcpu: &mut VcpuFd, instruction: &Instruction) -> Result<(), KvmError> {
-    let mut regs = vcpu.sync_regs().regs;
-    regs.rip = regs.rip.wrapping_add(instruction.len() as u64);
-    vcpu.clear_sync_dirty_reg(SyncReg::Register);
-    vcpu.set_regs(&regs).map_err(KvmError::call("set general registers"))
-}
-
-/// Lets the exception `vector`, which has no error code, happen next.
-fn raise(vcpu: &VcpuFd, vector: u8) -> Result<(), KvmError> {
-    let mut events = vcpu.get_vcpu_events().map_err(KvmError::call("read pending events"))?;
-    events.exception.injected = 1;
-    events.exception.nr = vector;
-    events.exception.has_error_code = 0;
-    events.exception.pending = 0;
-    vcpu.set_vcpu_events(&events).map_err(KvmError::call("inject an exception"))
 }
 
 /// Steps over the instruction in `bytes`, with its effect on `regs`.
@@ -165,8 +143,11 @@ mod tests {
     fn fwait_faults_when_the_fpu_is_not_available_or_has_something_to_report() {
         assert_eq!(pending_exception(Completion::Wait, 0, 0), None);
         assert_eq!(pending_exception(Completion::Wait, CR0_TS, 0), None);
-        assert_eq!(pending_exception(Completion::Wait, CR0_TS | CR0_MP, 0), Some(DEVICE_NOT_AVAILABLE));
-        assert_eq!(pending_exception(Completion::Wait, 0, FSW_PENDING), Some(MATH_FAULT));
+        assert_eq!(
+            pending_exception(Completion::Wait, CR0_TS | CR0_MP, 0),
+            Some(Exception::DeviceNotAvailable)
+        );
+        assert_eq!(pending_exception(Completion::Wait, 0, FSW_PENDING), Some(Exception::MathFault));
         assert_eq!(pending_exception(Completion::ClearExceptions, 0, FSW_PENDING), None);
     }
 

@@ -5,14 +5,19 @@
 //!
 //! - `cpuid` hides what the emulator lacks; ring 3 sees some of it regardless, hence [`CMDLINE`].
 //! - `emulation` completes instructions of ring 0 that the emulator refuses.
+//! - `xsave` (with `xstate`) saves and restores the extended state for the guest's kernel; `inject` lets exceptions
+//!   happen.
 //! - `syscall` makes SYSCALL work, which arrives as a page fault at its own target.
 
 mod cpuid;
 mod emulation;
+mod inject;
 mod probe;
 mod syscall;
+mod xsave;
+mod xstate;
 
-use kvm_bindings::{kvm_guest_debug, kvm_guest_debug_arch};
+use kvm_bindings::{kvm_cpuid_entry2, kvm_guest_debug, kvm_guest_debug_arch};
 use kvm_ioctls::{SyncReg, VcpuFd};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -23,10 +28,16 @@ use super::{KvmError, death, msrs};
 use crate::cpu::page_walk;
 use crate::memory::GuestMemory;
 use syscall::{Frame, PageFaultGate, SyscallMsrs};
+use xsave::Xsave;
 
-/// For the guest's kernel: what CPUID cannot hide, and the mitigations, which cost emulated instructions and protect
-/// nothing that this backend does not expose anyway.
-pub(crate) const CMDLINE: &str = "clearcpuid=smap,cx16,xsave,popcnt mitigations=off";
+/// For the guest's kernel, where its own code is emulated at a million instructions a second.
+///
+/// - `clearcpuid`: what CPUID cannot hide and the emulator lacks; and `rep movsb` and the like, which it does a byte at
+///   a time.
+/// - `noreplace-smp rodata=off percpu_alloc=page`: no patching, splitting and clearing that only pays off natively.
+/// - `mitigations=off`: they cost instructions at each entry and protect nothing that this backend exposes.
+pub(crate) const CMDLINE: &str = "clearcpuid=smap,cx16,popcnt,erms,fsrm,xsaveopt,xsavec,xsaves,xgetbv1 \
+     noreplace-smp rodata=off percpu_alloc=page mitigations=off";
 
 /// Debug registers for one breakpoint on execution: the local and global enable bits of DR0, and DR7's fixed bit 10.
 const DR7_BREAK_AT_DR0: u64 = 0x403;
@@ -38,6 +49,7 @@ const BREAK_BY_HARDWARE: u32 = kvm_bindings::KVM_GUESTDBG_ENABLE | kvm_bindings:
 pub(super) struct Repairs {
     /// Known once the guest has set up system calls.
     armed: Option<Armed>,
+    xsave: Xsave,
 }
 
 #[derive(Debug)]
@@ -54,10 +66,10 @@ fn repair<T>(what: impl Into<String>) -> Result<T, KvmError> {
 
 impl Repairs {
     /// Prepares `vcpu`: from now on every exit brings its registers along, which saves two calls per repair.
-    pub(super) fn new(vcpu: &mut VcpuFd) -> Self {
+    pub(super) fn new(vcpu: &mut VcpuFd, cpuid: &[kvm_cpuid_entry2]) -> Self {
         vcpu.set_sync_valid_reg(SyncReg::Register);
         vcpu.set_sync_valid_reg(SyncReg::SystemRegister);
-        Self { armed: None }
+        Self { armed: None, xsave: Xsave::new(cpuid) }
     }
 
     /// The guest wrote `value` to one of the registers that [`syscall::watch_syscall_msrs`] watches: writes it through, finds
@@ -130,7 +142,12 @@ impl Repairs {
 
     /// The emulator refused the instruction in `bytes`: completes it if it is one of those known to be refused;
     /// returns whether it was.
-    pub(super) fn emulation_failure(&mut self, vcpu: &mut VcpuFd, bytes: &[u8]) -> Result<bool, KvmError> {
-        emulation::complete(vcpu, bytes)
+    pub(super) fn emulation_failure(
+        &mut self,
+        vcpu: &mut VcpuFd,
+        memory: &GuestMemory,
+        bytes: &[u8],
+    ) -> Result<bool, KvmError> {
+        Ok(emulation::complete(vcpu, bytes)? || self.xsave.complete(vcpu, memory, bytes)?)
     }
 }
