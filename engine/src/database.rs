@@ -5,7 +5,7 @@
 
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, config::DbConfig, params};
 
 use crate::{
     error::{EngineError, Result},
@@ -14,6 +14,8 @@ use crate::{
 };
 
 const SCHEMA_VERSION: i64 = 1;
+/// Length of the write-ahead log at which it is written back, in pages.
+const LOG_PAGES: i64 = 48;
 const SCHEMA: &str = "
     CREATE TABLE instance (
         id TEXT PRIMARY KEY,
@@ -63,6 +65,10 @@ impl Database {
         connection.busy_timeout(Duration::from_secs(10))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
+        // Whoever closes last would write the log back and remove it, only for the next command to make it anew. It is
+        // kept, and kept short, because each first reader reads all of it.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
         Ok(connection)
     }
 

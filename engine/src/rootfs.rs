@@ -29,7 +29,10 @@ pub(crate) fn enter_own_mount_namespace() -> Result<()> {
 }
 
 /// Mounts the root file system of an instance at `<dir>/bundle/rootfs`, base layer first in `layers`.
-pub(crate) fn mount_rootfs(dir: &Path, layers: &[PathBuf]) -> Result<PathBuf> {
+///
+/// An `ephemeral` one is removed with its instance, so nothing of it need reach the disk: without that, unmounting waits
+/// for the host's file system to be synchronised.
+pub(crate) fn mount_rootfs(dir: &Path, layers: &[PathBuf], ephemeral: bool) -> Result<PathBuf> {
     let rootfs = dir.join("bundle/rootfs");
     for path in [&rootfs, &dir.join("upper"), &dir.join("work")] {
         files::make_dir(path)?;
@@ -47,7 +50,8 @@ pub(crate) fn mount_rootfs(dir: &Path, layers: &[PathBuf]) -> Result<PathBuf> {
         mount_layer(layer, Path::new(&target))?;
         lower.insert(0, target);
     }
-    let options = format!("lowerdir={},upperdir=upper,workdir=work", lower.join(":"));
+    let volatile = if ephemeral { ",volatile" } else { "" };
+    let options = format!("lowerdir={},upperdir=upper,workdir=work{volatile}", lower.join(":"));
     let options = std::ffi::CString::new(options).expect("the options hold no NUL");
     mount("overlay", "bundle/rootfs", "overlay", MountFlags::empty(), Some(options.as_c_str()))
         .map_err(|e| EngineError::file("mount the layers at", &rootfs)(e.into()))?;

@@ -34,7 +34,7 @@ pub(super) fn start(start: Start<'_>) -> Result<Box<dyn Running>> {
     rootfs::enter_own_mount_namespace()?;
     let mounted = Mounted { dir: instance.dir().to_owned(), layers: image.layers.len() };
     let layers: Vec<_> = image.layers.iter().map(|l| l.erofs.clone()).collect();
-    let rootfs = rootfs::mount_rootfs(instance.dir(), &layers)?;
+    let rootfs = rootfs::mount_rootfs(instance.dir(), &layers, instance.spec.auto_remove)?;
     events.record("rootfs.ready");
     let bundle = bundle::write(instance, image, &rootfs, place.as_ref())?;
 
