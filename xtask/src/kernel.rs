@@ -8,7 +8,7 @@
 mod cache;
 mod fragments;
 mod make;
-mod report;
+mod progress;
 mod source;
 
 use std::fs;
@@ -20,10 +20,13 @@ use cache::{Cache, Key};
 use fragments::Wanted;
 use source::Source;
 
+use crate::progress::say;
+use crate::workspace;
+
 /// Where the fragments and the list of tested versions live, in the workspace.
 const RECIPE_DIR: &str = "guest-images/kernel";
-/// Where the finished kernel goes, in the workspace.
-const OUTPUT_DIR: &str = "target/guest";
+/// Where the finished kernel goes, below the build directory.
+const OUTPUT_DIR: &str = "guest";
 
 /// Extra compiler flags. GCC treats `__init` code as cold and expands `memset` there to `rep stosb`, one byte an
 /// iteration, which takes seconds where kernel mode is emulated; calls reach the kernel's own routines, which
@@ -42,8 +45,7 @@ const ARTIFACTS: [&str; 3] = ["vmlinux", "System.map", "kernel.config"];
 /// A missing tool or package, a fragment asking for what the kernel's Kconfig does not grant, a failed build:
 /// each says what to do next.
 pub(crate) fn build(force: bool) -> Result<PathBuf> {
-    let root = workspace_root()?;
-    let recipe = root.join(RECIPE_DIR);
+    let recipe = workspace::root().join(RECIPE_DIR);
     let cache = Cache::open()?;
     let wanted = Wanted::read(&recipe)?;
     let source = Source::find(cache.dir())?;
@@ -59,7 +61,7 @@ pub(crate) fn build(force: bool) -> Result<PathBuf> {
     }
     let entry =
         cache.entry(&key).context("the kernel that was just built is not in the cache; run it again")?;
-    publish(&entry, &root.join(OUTPUT_DIR))
+    publish(&entry, &workspace::target(OUTPUT_DIR))
 }
 
 /// Unpacks, configures, compiles and stores one kernel. The cache's lock is held.
@@ -122,10 +124,8 @@ fn warn_if_untested(recipe: &Path, version: &str) -> Result<()> {
     let path = recipe.join("tested-versions");
     let tested = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     if !lists_version(&tested, version) {
-        report::say(&format!(
-            "warning: linux-source-6.1 {version} is not among the tested versions; \
-             if it builds and boots, add it to {RECIPE_DIR}/tested-versions"
-        ));
+        let advice = format!("if it builds and boots, add it to {RECIPE_DIR}/tested-versions");
+        say("kernel", &format!("warning: linux-source-6.1 {version} is not tested; {advice}"));
     }
     Ok(())
 }
@@ -138,11 +138,6 @@ fn lists_version(tested: &str, version: &str) -> bool {
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
     Ok(())
-}
-
-fn workspace_root() -> Result<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Ok(here.parent().context("xtask is not inside the workspace")?.to_path_buf())
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
+use super::ARTIFACTS;
 use super::fragments::Wanted;
-use super::{ARTIFACTS, report};
+use crate::progress;
 
 /// Raised when the steps of the build change in a way that the other parts of the key do not show.
 const RECIPE: &str = "carve guest kernel, recipe 1";
@@ -69,7 +70,7 @@ impl Cache {
         let path = self.dir.join("lock");
         let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
         if file.try_lock().is_err() {
-            report::say("another kernel build is under way; waiting for it");
+            progress::say("kernel", "another kernel build is under way; waiting for it");
             file.lock().with_context(|| format!("lock {}", path.display()))?;
         }
         Ok(file)

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::report::Progress;
+use super::progress::Progress;
 
 /// How many lines of the log an error quotes.
 const QUOTED_LINES: usize = 20;

@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::report;
+use crate::command::run_quietly;
+use crate::progress;
 
 const PACKAGE: &str = "linux-source-6.1";
 /// The tarball inside the package, below `/`; it unpacks to a directory of the package's name.
@@ -63,8 +64,11 @@ impl Source {
             fs::remove_dir_all(&part).with_context(|| format!("remove {}", part.display()))?;
         }
         fs::create_dir_all(&part).with_context(|| format!("create {}", part.display()))?;
-        report::say(&format!("unpacking {PACKAGE} {} (1.4 GiB) below {}", self.version, work.display()));
-        run(Command::new("tar").arg("-xJf").arg(&tarball).arg("--strip-components=1").arg("-C").arg(&part))?;
+        let text = format!("unpacking {PACKAGE} {} (1.4 GiB) below {}", self.version, work.display());
+        progress::say("kernel", &text);
+        let mut tar = Command::new("tar");
+        tar.arg("-xJf").arg(&tarball).arg("--strip-components=1").arg("-C").arg(&part);
+        run_quietly(&text, &mut tar)?;
         fs::rename(&part, &tree)
             .with_context(|| format!("rename {} to {}", part.display(), tree.display()))?;
         Ok(tree)
@@ -82,14 +86,16 @@ fn download(dir: &Path, version: &str) -> Result<PathBuf> {
         fs::remove_dir_all(&part).with_context(|| format!("remove {}", part.display()))?;
     }
     fs::create_dir_all(&part).with_context(|| format!("create {}", part.display()))?;
-    report::say(&format!("downloading {PACKAGE} {version}"));
-    run(Command::new("apt-get").arg("download").arg(format!("{PACKAGE}={version}")).current_dir(&part))
+    let text = format!("downloading {PACKAGE} {version}");
+    progress::say("kernel", &text);
+    let mut apt = Command::new("apt-get");
+    run_quietly(&text, apt.arg("download").arg(format!("{PACKAGE}={version}")).current_dir(&part))
         .with_context(|| format!("{PACKAGE} cannot be downloaded; {ADVICE}"))?;
     let package = fs::read_dir(&part)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
         .with_context(|| format!("apt-get left no package in {}", part.display()))?;
-    run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&part))?;
+    run_quietly("taking the tarball out", Command::new("dpkg-deb").arg("-x").arg(&package).arg(&part))?;
     let unpacked = part.join(TARBALL);
     fs::rename(&unpacked, &tarball).with_context(|| format!("{PACKAGE} {version} holds no {TARBALL}"))?;
     fs::remove_dir_all(&part).with_context(|| format!("remove {}", part.display()))?;
@@ -107,18 +113,6 @@ fn output(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).env("LC_ALL", "C").stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let status = command
-        .stdout(Stdio::null())
-        .status()
-        .with_context(|| format!("run {name}; `cargo xtask setup` installs what is missing"))?;
-    if !status.success() {
-        bail!("{name} failed ({status})");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

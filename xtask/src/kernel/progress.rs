@@ -1,19 +1,15 @@
-//! What the kernel build tells whoever waits for it: a bar on a terminal, a line now and then elsewhere.
-#![expect(clippy::print_stderr, reason = "a developer's verb reports its progress")]
+//! What the compilation tells whoever waits for it: a bar on a terminal, a line now and then elsewhere.
 
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::progress::say;
+
 /// About how many objects a build compiles; only the bar's scale depends on it.
-const USUAL_OBJECTS: u64 = 1450;
+const USUAL_OBJECTS: u64 = 1410;
 /// How often a log without a terminal gets a line.
 const LINE_EVERY: Duration = Duration::from_secs(20);
-
-/// Says one line, at once.
-pub(super) fn say(message: &str) {
-    eprintln!("kernel: {message}");
-}
 
 /// The progress of one compilation.
 pub(super) struct Progress {
@@ -31,7 +27,7 @@ impl Progress {
         );
         bar.set_style(style.expect("the template is a constant of ours"));
         if bar.is_hidden() {
-            say("compiling; the first build takes 4 to 5 minutes on 2 CPUs");
+            say("kernel", "compiling; the first build takes 4 to 5 minutes on 2 CPUs");
         }
         let now = Instant::now();
         Self { bar, built: 0, started: now, last_line: now }
@@ -46,12 +42,12 @@ impl Progress {
         if self.bar.is_hidden() && self.last_line.elapsed() >= LINE_EVERY {
             self.last_line = Instant::now();
             let seconds = self.started.elapsed().as_secs();
-            say(&format!("{} of about {USUAL_OBJECTS} objects, {seconds} s", self.built));
+            say("kernel", &format!("{} of about {USUAL_OBJECTS} objects, {seconds} s", self.built));
         }
     }
 
     pub(super) fn finish(self) {
         self.bar.finish_and_clear();
-        say(&format!("{} objects compiled in {} s", self.built, self.started.elapsed().as_secs()));
+        say("kernel", &format!("{} objects compiled in {} s", self.built, self.started.elapsed().as_secs()));
     }
 }
