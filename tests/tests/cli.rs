@@ -82,3 +82,19 @@ fn images_can_be_listed_and_removed() {
     assert!(host.fails(125, &["image", "rm", "busybox"]).contains("busybox"));
     assert!(!host.ok(&["image", "ls"]).contains("busybox"));
 }
+
+#[test]
+fn a_limit_whose_controller_is_missing_is_refused_by_name() {
+    let Some(host) = Host::for_containers() else { return };
+    host.import_busybox();
+    let controller = std::path::Path::new("/sys/fs/cgroup/memory");
+    if !controller.is_dir() {
+        tests::skip("the memory controller cannot be hidden where cgroups are version 2");
+        return;
+    }
+    let hidden = std::process::Command::new("umount").arg(controller).status().unwrap();
+    assert!(hidden.success());
+    let error = host.fails(125, &["run", "--memory", "16m", "--network", "none", "busybox", "true"]);
+    assert!(error.contains("memory"), "{error}");
+    assert_eq!(host.ok(&["run", "--rm", "--network", "none", "busybox", "echo", "without"]), "without\n");
+}
