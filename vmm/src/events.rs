@@ -16,9 +16,9 @@ pub enum Milestone {
     ProcessStart,
     /// The configuration is known and makes sense.
     ConfigParsed,
-    /// `/dev/kvm` is open, the VM exists, and it is known whether repairs are needed.
+    /// `/dev/kvm` is open and the VM exists.
     KvmOpened,
-    /// Guest memory is mapped and known to KVM.
+    /// Guest memory is mapped.
     MemoryMapped,
     /// The kernel is in guest memory.
     KernelLoaded,

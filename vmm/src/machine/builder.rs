@@ -58,14 +58,14 @@ impl Vm {
         reached(Milestone::ConfigParsed);
         let (host, kvm) = create_vm()?;
         reached(Milestone::KvmOpened);
-        let memory = map_memory(config, &kvm)?;
+        let memory = memory::map_guest_ram(config.memory_bytes())?;
         reached(Milestone::MemoryMapped);
         let kernel = boot::load_kernel(&memory, config.memory_bytes(), &config.kernel)?;
         reached(Milestone::KernelLoaded);
         let devices = Devices::place(config, &memory, &kvm, events.clone())?;
         reached(Milestone::DevicesPlaced);
         let entry = describe_machine(config, &memory, &kernel, &kvm, &devices)?;
-        let cpu = KvmCpu::create(&host, &kvm, &memory, entry)?;
+        let cpu = set_up_vcpu(&host, &kvm, &memory, entry)?;
         let uses_terminal = devices.uses_terminal();
         let (machine, event_loop, requests) = devices.into_running(cpu.kicker())?;
         reached(Milestone::VcpusReady);
@@ -87,10 +87,15 @@ fn create_vm() -> Result<(Host, KvmMachine), KvmError> {
     Ok((host, machine))
 }
 
-fn map_memory(config: &VmConfig, kvm: &KvmMachine) -> Result<GuestMemory, BuildError> {
-    let memory = memory::map_guest_ram(config.memory_bytes())?;
-    kvm.add_memory(&memory)?;
-    Ok(memory)
+/// Gives KVM the memory only now: its wait for readers of the memory map would come on top of the probe's waits.
+fn set_up_vcpu(
+    host: &Host,
+    kvm: &KvmMachine,
+    memory: &GuestMemory,
+    entry: Entry,
+) -> Result<KvmCpu, KvmError> {
+    kvm.add_memory(memory)?;
+    KvmCpu::create(host, kvm, memory, entry)
 }
 
 fn describe_machine(

@@ -5,16 +5,17 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use kvm_bindings::{KVM_INTERNAL_ERROR_EMULATION, kvm_regs, kvm_segment, kvm_userspace_memory_region};
-use kvm_ioctls::{Kvm, VcpuExit, VmFd};
+use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::super::KvmError;
 use super::syscall;
-use crate::memory::map_guest_ram;
+use crate::memory::{GuestMemory, map_guest_ram};
 
 /// Memory of the probing guest in bytes.
 const MEMORY: u64 = 0x2000;
@@ -26,10 +27,12 @@ const PROGRAM: [u8; 2] = [0xcc, 0xf4];
 
 /// The probe, running in the background: it mostly waits for KVM, and what is loaded meanwhile does not depend on it.
 /// Where it finds that repairs are needed, it also has the machine report system call set-up, which is a wait as well.
+/// Taking the probing guest down takes longest, and nobody waits for that until this is dropped.
 #[derive(Debug)]
 pub(in crate::kvm) struct Probe {
-    thread: Mutex<Option<JoinHandle<Result<bool, KvmError>>>>,
-    result: OnceLock<bool>,
+    answer: Mutex<Receiver<Result<bool, KvmError>>>,
+    known: OnceLock<bool>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Probe {
@@ -38,35 +41,57 @@ impl Probe {
     /// # Errors
     /// The host gives no thread.
     pub(in crate::kvm) fn start(kvm: &Arc<Kvm>, machine: &Arc<VmFd>) -> Result<Self, KvmError> {
+        let (sender, answer) = mpsc::sync_channel(1);
+        let answer = Mutex::new(answer);
         if has_virtualisation_flags() {
-            return Ok(Self { thread: Mutex::new(None), result: OnceLock::from(false) });
+            return Ok(Self { answer, known: OnceLock::from(false), thread: None });
         }
         let (kvm, machine) = (kvm.clone(), machine.clone());
         let body = move || {
-            let needed = refuses_breakpoint(&kvm)?;
-            if needed {
-                syscall::watch_syscall_msrs(&machine)?;
-            }
-            Ok(needed)
+            let mut guest = None;
+            let needed = refuses_breakpoint(&kvm, &mut guest).and_then(|needed| {
+                if needed {
+                    syscall::watch_syscall_msrs(&machine)?;
+                }
+                Ok(needed)
+            });
+            // Nobody listens any more when building the machine has failed meanwhile.
+            let _ = sender.send(needed);
+            drop(guest);
         };
         let builder = thread::Builder::new().name("probe".into()).stack_size(STACK);
         let thread = builder.spawn(body).map_err(KvmError::call("probe"))?;
-        Ok(Self { thread: Mutex::new(Some(thread)), result: OnceLock::new() })
+        Ok(Self { answer, known: OnceLock::new(), thread: Some(thread) })
     }
 
-    /// Whether the repairs are needed.
+    /// Whether the repairs are needed. Waits the first time.
     ///
     /// # Errors
     /// KVM does not even run two instructions.
     pub(in crate::kvm) fn result(&self) -> Result<bool, KvmError> {
-        if let Some(known) = self.result.get() {
+        if let Some(known) = self.known.get() {
             return Ok(*known);
         }
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let failed = || KvmError::Lacks { what: "the ability to run a guest of two instructions".into() };
-        let result = thread.ok_or_else(failed)?.join().map_err(|_| failed())??;
-        Ok(*self.result.get_or_init(|| result))
+        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let lacks = |_| KvmError::Lacks { what: "the ability to run a guest of two instructions".into() };
+        let needed = answer.map_err(lacks)??;
+        Ok(*self.known.get_or_init(|| needed))
     }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The probing guest, in the order in which it is taken down.
+struct ProbingGuest {
+    _vcpu: VcpuFd,
+    _vm: VmFd,
+    _memory: GuestMemory,
 }
 
 /// Whether the first processor of /proc/cpuinfo has VT-x or SVM. Unreadable counts as yes: then nothing is probed.
@@ -83,7 +108,8 @@ fn flags_name_virtualisation(cpuinfo: &str) -> bool {
     flags.is_none_or(|line| line.split_whitespace().any(|flag| flag == "vmx" || flag == "svm"))
 }
 
-fn refuses_breakpoint(kvm: &Kvm) -> Result<bool, KvmError> {
+/// Runs the probing guest and leaves it in `guest` to be taken down later.
+fn refuses_breakpoint(kvm: &Kvm, guest: &mut Option<ProbingGuest>) -> Result<bool, KvmError> {
     let memory = map_guest_ram(MEMORY).map_err(|e| KvmError::call("probe")(std::io::Error::other(e)))?;
     let written = memory.write_slice(&PROGRAM, GuestAddress(CODE));
     let host_address = written.and_then(|()| memory.get_host_address(GuestAddress(0)));
@@ -94,7 +120,7 @@ fn refuses_breakpoint(kvm: &Kvm) -> Result<bool, KvmError> {
         userspace_addr: host_address.expose_provenance() as u64,
         ..Default::default()
     };
-    // SAFETY: `memory` maps this range, and lives until the vCPU below has run for the last time.
+    // SAFETY: `memory` maps this range, and outlives the vCPU below (`ProbingGuest`).
     unsafe { vm.set_user_memory_region(slot) }.map_err(KvmError::call("add guest memory"))?;
     let mut vcpu = vm.create_vcpu(0).map_err(KvmError::call("create a vCPU"))?;
 
@@ -115,17 +141,20 @@ fn refuses_breakpoint(kvm: &Kvm) -> Result<bool, KvmError> {
     vcpu.set_sregs(&sregs).map_err(KvmError::call("set system registers"))?;
     let regs = kvm_regs { rip: CODE, rsp: MEMORY, rflags: 2, ..Default::default() };
     vcpu.set_regs(&regs).map_err(KvmError::call("set general registers"))?;
-    loop {
+    let refused = loop {
         match vcpu.run() {
-            Ok(VcpuExit::InternalError) => break,
+            Ok(VcpuExit::InternalError) => {
+                // SAFETY: KVM sets this member of the union for an internal error; it is plain numbers.
+                let internal = unsafe { vcpu.get_kvm_run().__bindgen_anon_1.internal };
+                break internal.suberror == KVM_INTERNAL_ERROR_EMULATION;
+            }
             Err(error) if error.errno() == libc::EINTR => {}
-            Ok(_) => return Ok(false),
+            Ok(_) => break false,
             Err(error) => return Err(KvmError::call("run a guest of two instructions")(error)),
         }
-    }
-    // SAFETY: KVM sets this member of the union for an internal error; it is plain numbers.
-    let internal = unsafe { vcpu.get_kvm_run().__bindgen_anon_1.internal };
-    Ok(internal.suberror == KVM_INTERNAL_ERROR_EMULATION)
+    };
+    *guest = Some(ProbingGuest { _vcpu: vcpu, _vm: vm, _memory: memory });
+    Ok(refused)
 }
 
 #[cfg(test)]
