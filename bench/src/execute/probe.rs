@@ -1,8 +1,10 @@
 //! Finds the instant of the first correct HTTP reply, by asking again and again.
 //!
-//! A refused attempt is followed by the next one after the period, which is the resolution of the result. An attempt
-//! that hangs (a guest that drops the first packets, which TCP would repeat only after a second) is joined by another
-//! one after [`OVERLAP`], up to [`MOST_AT_ONCE`]; then the oldest that has not connected gives way. There is no back-off.
+//! A refused attempt is followed by the next one after a pause, which is the resolution of the result: the period, or
+//! one part in [`PARTS`] of the time probed so far where that is longer. Without the latter, an app that takes seconds
+//! would spend them refusing connections, which costs an emulated guest more than the start itself. An attempt that
+//! hangs (a guest that drops the first packets, which TCP would repeat only after a second) is joined by another one
+//! after [`OVERLAP`], up to [`MOST_AT_ONCE`]; then the oldest that has not connected gives way.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,6 +21,8 @@ use crate::clock::now_ns;
 
 /// How long an attempt may hang before another one joins it.
 const OVERLAP: Duration = Duration::from_millis(50);
+/// A pause is at least the time probed so far, divided by this.
+pub(super) const PARTS: u64 = 100;
 /// How many attempts may be under way.
 const MOST_AT_ONCE: usize = 8;
 
@@ -28,7 +32,7 @@ pub(super) struct Probe<'a> {
     pub address: SocketAddr,
     /// The path to ask for.
     pub path: &'a str,
-    /// The pause between two attempts.
+    /// The least pause between two attempts.
     pub period: Duration,
 }
 
@@ -67,10 +71,11 @@ enum Step {
 impl Probe<'_> {
     /// Probes until `until_ns`, or until `command`, a pidfd, ends.
     pub(super) fn run(&self, command: Option<BorrowedFd<'_>>, until_ns: u64) -> Result<Probed, ExecuteError> {
-        let period_ns = ns(self.period);
+        let began_ns = now_ns();
+        let pause_ns = |now: u64| ns(self.period).max((now - began_ns) / PARTS);
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut count = 0_u32;
-        let mut next_ns = now_ns();
+        let mut next_ns = began_ns;
         loop {
             let now = now_ns();
             if now >= until_ns {
@@ -83,7 +88,7 @@ impl Probe<'_> {
                 } else {
                     count += 1;
                     attempts.extend(self.begin()?);
-                    next_ns = now + if attempts.is_empty() { period_ns } else { ns(OVERLAP) };
+                    next_ns = now + pause_ns(now).max(if attempts.is_empty() { 0 } else { ns(OVERLAP) });
                 }
             }
             let Some(ready) = wait_for_any(&attempts, command, next_ns.min(until_ns))? else {
@@ -95,7 +100,8 @@ impl Probe<'_> {
                     Step::Ready(body) => return Ok(Probed::Ready { at_ns: now_ns(), body, attempts: count }),
                     Step::Failed => {
                         attempts.swap_remove(index);
-                        next_ns = next_ns.min(now_ns() + period_ns);
+                        let now = now_ns();
+                        next_ns = next_ns.min(now + pause_ns(now));
                     }
                 }
             }

@@ -133,8 +133,9 @@ fn readiness(report: &Report) -> String {
     match (&report.experiment.ready, report.experiment.resolution_ms) {
         (Ready::Output, _) => "A blocking read of the app's standard output.".to_owned(),
         (Ready::Http { .. }, Some(period)) => format!(
-            "An HTTP request, attempted from the moment the app runs and again {} ms after each refusal; \
-             that is the resolution of the start times. A start counts when the whole correct reply is there.",
+            "An HTTP request, attempted from the moment the app runs and again {} ms after each refusal, or 1 % \
+             of the time since then where that is longer; that is the resolution of the start times. A start \
+             counts when the whole correct reply is there.",
             number(period)
         ),
         (Ready::Http { .. }, None) => "An HTTP request; its period was not recorded.".to_owned(),

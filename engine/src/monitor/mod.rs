@@ -44,6 +44,10 @@ enum End {
 /// # Errors
 /// When there is no such instance or its control socket cannot be made. What goes wrong later is told to the clients.
 pub fn run(root: &Path, id: &str) -> Result<()> {
+    // What `ps` shows; executed by way of /proc/self/exe it would be `exe`.
+    if let Err(error) = rustix::thread::set_name(c"carve-monitor") {
+        tracing::debug!(%error, "the monitor keeps its name");
+    }
     let engine = Engine::open_as_is(root)?;
     let instance = engine.find(id)?;
     let (client, _lock) = clients::take_descriptors()?;
