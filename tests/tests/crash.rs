@@ -96,6 +96,7 @@ fn a_full_disk_is_an_error_that_leaves_nothing() {
     assert!(unmounted.success());
 }
 
+#[expect(clippy::unwrap_used, reason = "a test's own files")]
 fn walk(dir: &std::path::Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {

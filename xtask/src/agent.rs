@@ -9,7 +9,8 @@ use crate::command::{cargo, run};
 use crate::cpio::{Entry, archive};
 use crate::workspace;
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// What the static binaries are built for: named, so that the flags do not reach build scripts and procedural macros.
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Static, as nothing else is in the initramfs. At a fixed address, so that no page is touched for relocation only;
 /// small and without unwinding, as every page that is loaded or touched costs a guest milliseconds where its kernel
 /// is emulated.

@@ -2,7 +2,10 @@
 //!
 //! Every step looks first whether it was done, so a second run is quick and an interrupted one goes on.
 
-use anyhow::Result;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
 
 use crate::command::{cargo, run as run_command};
 use crate::progress::{Outcome, say, step};
@@ -22,10 +25,28 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
+/// The binary is static: nothing is resolved at its start, which happens twice in every run, and no library's pages are
+/// mapped into every monitor.
+const FLAGS: &str = "-Ctarget-feature=+crt-static";
+
 /// Cargo knows what has to be built, and shows it.
 fn build_carve() -> Result<Outcome> {
     let mut command = cargo();
-    command.args(["build", "--release", "--package", "cli", "--target-dir"]).arg(workspace::target(""));
+    command
+        .args(["build", "--release", "--package", "cli", "--target", agent::TARGET, "--target-dir"])
+        .arg(workspace::target(""))
+        .env("CARGO_ENCODED_RUSTFLAGS", FLAGS);
     run_command(&mut command)?;
+    publish(&workspace::target(agent::TARGET).join("release/carve"), &workspace::carve())?;
     Ok(Outcome::Done)
+}
+
+/// Puts the binary where the README says, by rename: an older one may be running.
+fn publish(built: &Path, to: &Path) -> Result<()> {
+    let dir = to.parent().context("the binary is in a directory")?;
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let part = to.with_extension("part");
+    fs::copy(built, &part)
+        .with_context(|| format!("cannot copy {} to {}", built.display(), part.display()))?;
+    fs::rename(&part, to).with_context(|| format!("cannot rename {} to {}", part.display(), to.display()))
 }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use kvm_bindings::{
     CpuId, KVM_INTERNAL_ERROR_EMULATION, KVM_MAX_CPUID_ENTRIES, KVM_MP_STATE_HALTED, kvm_run,
 };
-use kvm_ioctls::{Cap, VcpuExit, VcpuFd};
+use kvm_ioctls::{Cap, VcpuExit, VcpuFd, VmFd};
 
 use super::kick::Kicker;
-use super::without_hardware::Repairs;
+use super::without_hardware::{Repairs, SyscallWatch};
 use super::{Host, KvmError, KvmMachine, cpuid, death, lapic, msrs, registers, without_hardware};
 use crate::boot::Entry;
 use crate::cpu::{Action, CpuEngine, CpuError, Exit, Kick};
@@ -27,6 +27,10 @@ pub(crate) struct KvmCpu {
     memory: GuestMemory,
     kicker: Arc<Kicker>,
     repairs: Option<Repairs>,
+    /// The machine, as long as its system call set-up must be and is not yet watched.
+    unwatched: Option<Arc<VmFd>>,
+    /// The watch, until it holds.
+    watch: Option<SyscallWatch>,
 }
 
 impl KvmCpu {
@@ -52,7 +56,18 @@ impl KvmCpu {
         lapic::set_local_inputs(&fd)?;
         let repairs = needs_repairs.then(|| Repairs::new(&mut fd, cpuid.as_slice()));
         let kicker = Arc::new(Kicker::new(&fd)?);
-        Ok(Self { fd, memory: memory.clone(), kicker, repairs })
+        let unwatched = needs_repairs.then(|| machine.fd.clone());
+        Ok(Self { fd, memory: memory.clone(), kicker, repairs, unwatched, watch: None })
+    }
+
+    /// Notices when the watch for system call set-up holds.
+    fn look_at_watch(&mut self) -> Result<(), KvmError> {
+        let (Some(watch), Some(repairs)) = (&self.watch, &mut self.repairs) else { return Ok(()) };
+        if watch.holds()? {
+            self.watch = None;
+            repairs.watch_holds(&self.fd, &self.memory)?;
+        }
+        Ok(())
     }
 
     /// What to do after a failed emulation or another internal error of KVM.
@@ -121,6 +136,7 @@ impl KvmCpu {
             }
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
                 self.kicker.settle();
+                self.look_at_watch()?;
                 return Ok(handler(Exit::Kicked));
             }
             Err(error) => return Err(KvmError::call("run the guest")(error).into()),
@@ -136,6 +152,9 @@ impl CpuEngine for KvmCpu {
 
     fn run(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<VmExit, CpuError> {
         self.kicker.adopt_thread();
+        if let Some(machine) = self.unwatched.take() {
+            self.watch = Some(SyscallWatch::begin(machine, self.kicker.clone())?);
+        }
         loop {
             match self.run_once(handler)? {
                 Action::Resume => {}

@@ -28,7 +28,7 @@ impl KvmMachine {
     /// KVM refused.
     pub(crate) fn create(host: &Host) -> Result<Self, KvmError> {
         let fd = Arc::new(host.kvm.create_vm().map_err(KvmError::call("create a virtual machine"))?);
-        let probe = Probe::start(&host.kvm, &fd)?;
+        let probe = Probe::start(&host.kvm)?;
         fd.set_identity_map_address(layout::KVM_IDENTITY_MAP)
             .map_err(KvmError::call("place its identity map"))?;
         let tss = usize::try_from(layout::KVM_TSS).unwrap_or_default();

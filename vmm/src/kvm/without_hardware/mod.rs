@@ -7,13 +7,15 @@
 //! - `emulation` completes instructions of ring 0 that the emulator refuses.
 //! - `xsave` (with `xstate`) saves and restores the extended state for the guest's kernel; `inject` lets exceptions
 //!   happen.
-//! - `syscall` makes SYSCALL work, which arrives as a page fault at its own target.
+//! - `syscall` makes SYSCALL work, which arrives as a page fault at its own target; `syscall_watch` says when the guest
+//!   sets it up.
 
 mod cpuid;
 mod emulation;
 mod inject;
 mod probe;
 mod syscall;
+mod syscall_watch;
 mod xsave;
 mod xstate;
 
@@ -23,6 +25,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 pub(super) use cpuid::hide_unemulated;
 pub(super) use probe::Probe;
+pub(super) use syscall_watch::SyscallWatch;
 
 use super::{KvmError, death, msrs};
 use crate::cpu::page_walk;
@@ -70,6 +73,15 @@ impl Repairs {
         vcpu.set_sync_valid_reg(SyncReg::Register);
         vcpu.set_sync_valid_reg(SyncReg::SystemRegister);
         Self { armed: None, xsave: Xsave::new(cpuid) }
+    }
+
+    /// The watch for system call set-up holds from now on: catches up with what the guest has set up before.
+    pub(super) fn watch_holds(&mut self, vcpu: &VcpuFd, memory: &GuestMemory) -> Result<(), KvmError> {
+        let [_, lstar, _] = msrs::read(vcpu, syscall::MSRS, "read the system call MSRs")?;
+        if lstar == 0 || self.armed.is_some() {
+            return Ok(());
+        }
+        self.syscall_msr_written(vcpu, memory, syscall::MSRS[1], lstar)
     }
 
     /// The guest wrote `value` to one of the registers that [`syscall::watch_syscall_msrs`] watches: writes it through, finds

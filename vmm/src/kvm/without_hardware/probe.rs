@@ -14,7 +14,6 @@ use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::super::KvmError;
-use super::syscall;
 use crate::memory::{GuestMemory, map_guest_ram};
 
 /// Memory of the probing guest in bytes.
@@ -26,7 +25,6 @@ const STACK: usize = 128 << 10;
 const PROGRAM: [u8; 2] = [0xcc, 0xf4];
 
 /// The probe, running in the background: it mostly waits for KVM, and what is loaded meanwhile does not depend on it.
-/// Where it finds that repairs are needed, it also has the machine report system call set-up, which is a wait as well.
 /// Taking the probing guest down takes longest, and nobody waits for that until this is dropped.
 #[derive(Debug)]
 pub(in crate::kvm) struct Probe {
@@ -36,25 +34,20 @@ pub(in crate::kvm) struct Probe {
 }
 
 impl Probe {
-    /// Begins to find out whether `machine` needs the repairs. Where the CPU has virtualisation, they are not.
+    /// Begins to find out whether the repairs are needed. Where the CPU has virtualisation, they are not.
     ///
     /// # Errors
     /// The host gives no thread.
-    pub(in crate::kvm) fn start(kvm: &Arc<Kvm>, machine: &Arc<VmFd>) -> Result<Self, KvmError> {
+    pub(in crate::kvm) fn start(kvm: &Arc<Kvm>) -> Result<Self, KvmError> {
         let (sender, answer) = mpsc::sync_channel(1);
         let answer = Mutex::new(answer);
         if has_virtualisation_flags() {
             return Ok(Self { answer, known: OnceLock::from(false), thread: None });
         }
-        let (kvm, machine) = (kvm.clone(), machine.clone());
+        let kvm = kvm.clone();
         let body = move || {
             let mut guest = None;
-            let needed = refuses_breakpoint(&kvm, &mut guest).and_then(|needed| {
-                if needed {
-                    syscall::watch_syscall_msrs(&machine)?;
-                }
-                Ok(needed)
-            });
+            let needed = refuses_breakpoint(&kvm, &mut guest);
             // Nobody listens any more when building the machine has failed meanwhile.
             let _ = sender.send(needed);
             drop(guest);
