@@ -54,7 +54,14 @@ pub(crate) fn mount_rootfs(dir: &Path, layers: &[PathBuf], ephemeral: bool) -> R
     let options = format!("lowerdir={},upperdir=upper,workdir=work{volatile}", lower.join(":"));
     let options = std::ffi::CString::new(options).expect("the options hold no NUL");
     mount("overlay", "bundle/rootfs", "overlay", MountFlags::empty(), Some(options.as_c_str()))
-        .map_err(|e| EngineError::file("mount the layers at", &rootfs)(e.into()))?;
+        .map_err(|e| match e {
+            Errno::INVAL => EngineError::Invalid(format!(
+                "cannot mount the layers at {}: the data root may be on a file system that overlayfs cannot write to, \
+                 such as overlayfs itself; choose another by --root",
+                rootfs.display()
+            )),
+            e => EngineError::file("mount the layers at", &rootfs)(e.into()),
+        })?;
     std::env::set_current_dir("/").map_err(EngineError::file("enter", "/"))?;
     Ok(rootfs)
 }

@@ -17,7 +17,7 @@ const fn package(name: &'static str, reason: &'static str) -> Package {
     Package { name, reason }
 }
 
-const PACKAGES: [Package; 13] = [
+const PACKAGES: [Package; 14] = [
     package("build-essential", "compiles the guest kernel and the C parts of crates"),
     package("flex", "builds the guest kernel's configuration tool"),
     package("bison", "builds the guest kernel's configuration tool"),
@@ -30,6 +30,7 @@ const PACKAGES: [Package; 13] = [
     package("e2fsprogs", "formats a VM's read-write disk"),
     package("erofs-utils", "checks layer images in tests"),
     package("busybox-static", "is the demo image's base and the tests' guest programs"),
+    package("cpio", "packs initramfs archives in tests"),
     package("crun", "is the peer that container starts are compared with"),
 ];
 

@@ -34,7 +34,9 @@ impl MachineCgroup {
         match entered.cgroup.add(getpid()) {
             Ok(()) => Ok(entered),
             Err(error) => {
-                entered.leave()?;
+                if let Err(left) = entered.leave() {
+                    tracing::warn!(%left, "a cgroup is left to the next command");
+                }
                 Err(refused(error))
             }
         }
