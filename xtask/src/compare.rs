@@ -11,7 +11,7 @@ use crate::{setup, workspace};
 
 /// What the demo is measured with: memory that both models can do with, and an end within minutes where a boot takes
 /// half a minute.
-const DEMO: [&str; 5] = ["--memory", "128m", "--budget", "150", "demo"];
+const DEMO: [&str; 5] = ["--memory", "128m", "--budget", "220", "demo"];
 
 /// What goes on to `carve bench run`.
 #[derive(Debug, clap::Args)]
