@@ -2,12 +2,14 @@
 
 use std::{
     fs::{self, File, OpenOptions},
+    os::unix::fs::MetadataExt,
     path::Path,
     process::Command,
 };
 
 use container::cgroup::{Hierarchy, HierarchyKind};
 use engine::Model;
+use rustix::fs::{major, minor};
 use serde_json::json;
 
 use crate::{
@@ -97,6 +99,7 @@ fn findings(root: &Path) -> Vec<Finding> {
             &[Model::Vm],
             device(
                 "/dev/kvm",
+                (10, 232),
                 "load the module kvm_intel or kvm_amd, or enable virtualisation in the firmware",
             ),
         ),
@@ -106,7 +109,7 @@ fn findings(root: &Path) -> Vec<Finding> {
         finding(
             "/dev/net/tun",
             &[Model::Vm],
-            device("/dev/net/tun", "load the module tun, or use `--network none`"),
+            device("/dev/net/tun", (10, 200), "load the module tun, or use `--network none`"),
         ),
         finding("nft", BOTH, program("nft", "--version", "nftables")),
         finding("CAP_SYS_RESOURCE", &[], sys_resource()),
@@ -180,13 +183,20 @@ fn seccomp() -> Result<String, String> {
     Ok(actions.trim().to_owned())
 }
 
-fn device(path: &str, hint: &str) -> Result<String, String> {
+/// Whether a device can be opened and is the one that has these numbers (the kernel's `admin-guide/devices.txt`).
+fn device(path: &str, numbers: (u32, u32), hint: &str) -> Result<String, String> {
     OpenOptions::new()
         .read(true)
         .write(true)
         .open(path)
-        .map(|_: File| "opens".to_owned())
+        .and_then(|file: File| file.metadata())
         .map_err(|e| format!("{e}; {hint}"))
+        .and_then(|metadata| match (major(metadata.rdev()), minor(metadata.rdev())) {
+            found if found == numbers => Ok("opens".to_owned()),
+            (major, minor) => {
+                Err(format!("it is device {major}:{minor} and not {}:{}; {hint}", numbers.0, numbers.1))
+            }
+        })
 }
 
 fn hardware_virtualisation() -> Result<String, String> {

@@ -1,6 +1,6 @@
 //! Ids and names of instances.
 
-use rand::RngExt;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 const ADJECTIVES: [&str; 24] = [
     "amber", "bold", "brisk", "calm", "clear", "crisp", "eager", "fair", "fleet", "gentle", "keen", "light",
@@ -18,16 +18,21 @@ const LENGTH: usize = 12;
 
 /// A new random id of twelve hexadecimal digits.
 pub(crate) fn random_id() -> String {
-    let bytes: [u8; LENGTH / 2] = rand::rng().random();
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    random::<{ LENGTH / 2 }>().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// A name for an instance whose user gave none.
 pub(crate) fn random_name() -> String {
-    let mut rng = rand::rng();
-    let adjective = ADJECTIVES[rng.random_range(0..ADJECTIVES.len())];
-    let noun = NOUNS[rng.random_range(0..NOUNS.len())];
-    format!("{adjective}_{noun}")
+    let [adjective, noun] = random().map(usize::from);
+    format!("{}_{}", ADJECTIVES[adjective % ADJECTIVES.len()], NOUNS[noun % NOUNS.len()])
+}
+
+/// Random bytes from the kernel, without a file: there may be no /dev.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let filled = getrandom(&mut bytes, GetRandomFlags::empty());
+    assert_eq!(filled, Ok(N), "the kernel fills up to 256 bytes at once (man 2 getrandom)");
+    bytes
 }
 
 /// Whether a name may be given to an instance, by Docker's rule `[a-zA-Z0-9][a-zA-Z0-9_.-]+`, 63 characters at

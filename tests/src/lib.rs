@@ -15,6 +15,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 pub use census::Census;
@@ -22,6 +23,9 @@ pub use client::{Client, http_get, wait_for};
 pub use guest::{initramfs_with, kernel};
 use rustix::thread::UnshareFlags;
 use tempfile::TempDir;
+
+/// How long the kernel may take to clean up after processes and namespaces that have ended.
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// Records that a test cannot run here, and why; `cargo xtask test` counts and prints it.
 pub fn skip(reason: &str) {
@@ -190,9 +194,18 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        if std::thread::panicking() {
+            return;
+        }
+        // The kernel takes a dead namespace's links away in its own time, which is milliseconds.
+        let deadline = Instant::now() + SETTLE;
+        loop {
             let left = Census::take(self.dir.path()).beyond(&self.before);
-            assert!(left.is_empty(), "carve left behind: {left:#?}");
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "carve left behind: {left:#?}");
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }

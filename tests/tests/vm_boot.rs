@@ -9,22 +9,19 @@ fn boots_a_kernel_to_a_shell_script_with_a_disk_and_ends_with_the_guest() {
     let disk = host.path("disk.img");
     std::fs::File::create(&disk).unwrap().set_len(1 << 20).unwrap();
     let script = "/bin/busybox mount -t devtmpfs dev /dev\n/bin/busybox echo written by the guest | \
-                  /bin/busybox dd of=/dev/vda conv=fsync 2>/dev/null\n/bin/busybox echo init says hello\n/bin/busybox poweroff -f";
+                  /bin/busybox dd of=/dev/vda conv=fsync 2>/dev/null\n/bin/busybox echo init says hello\n\
+                  while read -t 60 line; do [ \"$line\" = typed ] && break; done; /bin/busybox echo init was told: $line\n\
+                  /bin/busybox poweroff -f";
     let initrd = initramfs_with(&host.path(""), script);
-    let output = host.run(&[
-        "vm",
-        "boot",
-        "--kernel",
-        kernel.to_str().unwrap(),
-        "--initrd",
-        initrd.to_str().unwrap(),
-        "--disk",
-        disk.to_str().unwrap(),
-        "--memory",
-        "128",
-    ]);
+    // A kernel drops what was typed before it opened the port.
+    let typed = host.path("typed");
+    std::fs::write(&typed, "\n\n\n\n\n\ntyped\n").unwrap();
+    let mut boot = host.carve(&["vm", "boot", "--kernel", kernel.to_str().unwrap(), "--memory", "128"]);
+    boot.arg("--initrd").arg(initrd).arg("--disk").arg(&disk);
+    let output = boot.stdin(std::fs::File::open(typed).unwrap()).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("init says hello"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("init was told: typed"), "{output:?}");
     assert!(std::fs::read(&disk).unwrap().starts_with(b"written by the guest\n"));
 }
 

@@ -59,6 +59,12 @@ pub enum KvmError {
         /// The device file.
         device: PathBuf,
     },
+    /// The device is something else.
+    #[error("{device} is not KVM: it does not answer as such; look what is mounted or made there")]
+    NotKvm {
+        /// The device file.
+        device: PathBuf,
+    },
     /// KVM lacks something.
     #[error("this host's KVM lacks {what}")]
     Lacks {
@@ -102,8 +108,10 @@ impl Host {
             libc::EACCES | libc::EPERM => KvmError::Denied { device: DEVICE.into() },
             _ => KvmError::Call { what: "open /dev/kvm", source: error.into() },
         })?;
-        if kvm.get_api_version() != API_VERSION {
-            return Err(KvmError::Lacks { what: format!("API version {API_VERSION}") });
+        match kvm.get_api_version() {
+            API_VERSION => {}
+            -1 => return Err(KvmError::NotKvm { device: DEVICE.into() }),
+            _ => return Err(KvmError::Lacks { what: format!("API version {API_VERSION}") }),
         }
         for (capability, what) in REQUIRED {
             if !kvm.check_extension(capability) {

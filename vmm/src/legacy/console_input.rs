@@ -1,11 +1,13 @@
 //! Standard input into the serial port, as fast as the guest reads it.
 //!
-//! While the port is full, input is not polled; the port signals when the guest has read it. On a terminal, Ctrl-A x
-//! ends the guest (as in QEMU), and Ctrl-A Ctrl-A sends one Ctrl-A.
+//! While the port is full, input is not polled; the port signals when the guest has read it. A regular file cannot be
+//! polled and is always ready: it is read whenever the port has room. On a terminal, Ctrl-A x ends the guest (as in
+//! QEMU), and Ctrl-A Ctrl-A sends one Ctrl-A.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use rustix::fs::FileType;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::serial::SerialPort;
@@ -48,6 +50,9 @@ pub(crate) struct ConsoleInput {
     input_read: Arc<EventFd>,
     /// `None` when input does not come from a terminal: then every byte is the guest's.
     escape: Option<Escape>,
+    /// Input is a regular file.
+    always_ready: bool,
+    /// Input is wanted.
     polling: bool,
     at_end: bool,
     requests: Arc<Requests>,
@@ -64,11 +69,20 @@ impl ConsoleInput {
     ) -> Self {
         let is_terminal = rustix::termios::isatty(rustix::stdio::stdin());
         let escape = is_terminal.then(Escape::default);
-        Self { port, input_read, escape, polling: false, at_end: false, requests, kicker }
+        let mode = rustix::fs::fstat(rustix::stdio::stdin()).map_or(0, |stat| stat.st_mode);
+        let always_ready = FileType::from_raw_mode(mode).is_file();
+        Self { port, input_read, escape, always_ready, polling: false, at_end: false, requests, kicker }
     }
 
     fn poll(&mut self, wanted: bool, ops: &mut EventOps) {
         if self.at_end || self.polling == wanted {
+            return;
+        }
+        if self.always_ready {
+            self.polling = wanted;
+            while self.polling && !self.at_end {
+                self.move_input(ops);
+            }
             return;
         }
         let stdin = rustix::stdio::stdin();
@@ -76,7 +90,7 @@ impl ConsoleInput {
         let result = if wanted { ops.add(events) } else { ops.remove(events) };
         match result {
             Ok(()) => self.polling = wanted,
-            // A regular file or /dev/null cannot be polled; such input is not for a console.
+            // What cannot be polled, such as /dev/null, is not for a console.
             Err(error) => {
                 tracing::debug!(%error, "standard input is not used");
                 self.at_end = true;
