@@ -20,7 +20,7 @@ pub struct Environment {
     /// The same after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_after: Option<String>,
-    /// What `carve doctor --json` says.
+    /// What `carve doctor --format json` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doctor: Option<Value>,
 }

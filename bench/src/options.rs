@@ -24,8 +24,6 @@ pub struct Options {
     pub ready: Ready,
     /// The models and peers to compare, each once.
     pub runtimes: Vec<Runtime>,
-    /// Boot every VM from scratch, by `--cold`.
-    pub cold: bool,
     /// Counted samples of each subject.
     pub samples: usize,
     /// Starts of each subject before the first counted one.
@@ -61,7 +59,6 @@ impl Options {
             command: Vec::new(),
             ready: Ready::Http { port: 80, path: "/".to_owned() },
             runtimes: vec![Runtime::Container, Runtime::Vm],
-            cold: false,
             samples: 30,
             warm_up: 1,
             budget: None,

@@ -13,7 +13,7 @@ use crate::plan;
 use crate::report::analyse::analyse;
 use crate::report::{Absent, Experiment, Measured, Milestone, Report, SCHEMA, Sample, save};
 use crate::size::Size;
-use crate::subject::{Runtime, Subject};
+use crate::subject::Subject;
 
 /// A subject that fails this often in a row is sampled no more.
 const PATIENCE: usize = 3;
@@ -312,7 +312,6 @@ fn experiment(options: &Options) -> Experiment {
         cpus: options.cpus,
         pin: options.pin.clone(),
         network: options.network,
-        cold: options.cold && options.runtimes.contains(&Runtime::Vm),
         unified_cgroup_hidden: options.hides_unified_cgroup(),
     }
 }

@@ -37,6 +37,9 @@ fn compares_a_container_with_itself_and_with_crun() {
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
     let subjects = report["subjects"].as_array().unwrap();
     assert_eq!(subjects.len(), 3, "container, its control, crun: {report:#}");
+    if host.run(&["doctor"]).status.success() {
+        assert_eq!(report["environment"]["doctor"]["vm"], true, "the host is described");
+    }
     let page = std::fs::read_to_string(html).unwrap();
     assert!(page.contains("<svg") && page.contains("crun"));
 }

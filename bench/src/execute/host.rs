@@ -93,9 +93,6 @@ impl<'a> Host<'a> {
         let mut add = |words: &[&str]| line.extend(words.iter().map(|word| (*word).to_owned()));
         if runtime == Runtime::Vm {
             add(&["--vm"]);
-            if options.cold {
-                add(&["--cold"]);
-            }
         }
         add(&["--rm", "--name", name]);
         if let Ready::Http { port: inside, .. } = options.ready {
@@ -292,7 +289,7 @@ impl Executor for Host<'_> {
 
     fn environment(&mut self) -> Environment {
         let mut environment = environment::read(Path::new("/"), self.options.root.as_deref());
-        environment.doctor = capture_json(&self.carve(&["doctor", "--json"]), LOOK_LIMIT).ok();
+        environment.doctor = capture_json(&self.carve(&["doctor", "--format", "json"]), LOOK_LIMIT).ok();
         environment.facts.extend(self.facts.iter().cloned());
         environment
     }

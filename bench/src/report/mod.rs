@@ -103,8 +103,6 @@ pub struct Experiment {
     pub pin: Option<Vec<usize>>,
     /// Whether instances had a network.
     pub network: bool,
-    /// Whether VMs were booted from scratch by request.
-    pub cold: bool,
     /// Whether every subject ran where the unified cgroup mount is hidden.
     pub unified_cgroup_hidden: bool,
 }

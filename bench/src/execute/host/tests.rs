@@ -92,14 +92,13 @@ fn the_command_line_is_the_agreed_one() {
         root: Some("/r".into()),
         memory: Some("128m".into()),
         cpus: Some(1.5),
-        cold: true,
         command: vec!["httpd".into(), "-f".into()],
         ..Options::new("/bin/carve".into(), "demo")
     };
     let host = Host::new(&options).expect("an executor");
     assert_eq!(
         host.command_line(Runtime::Vm, "N", "1234", "F").join(" "),
-        "/bin/carve --root /r run --vm --cold --rm --name N -p 127.0.0.1:1234:80 --memory 128m --cpus 1.5 \
+        "/bin/carve --root /r run --vm --rm --name N -p 127.0.0.1:1234:80 --memory 128m --cpus 1.5 \
          --events F demo httpd -f"
     );
     assert_eq!(
