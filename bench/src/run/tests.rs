@@ -1,6 +1,7 @@
 use super::*;
 use crate::example::{Scripted, observation};
 use crate::statistics::generator::Generator;
+use crate::subject::Runtime;
 
 /// Remembers what it was told; stops when asked to.
 #[derive(Default)]
