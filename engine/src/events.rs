@@ -6,8 +6,8 @@ use std::{
     path::Path,
 };
 
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Map, Value};
+use vmm::events::now_ns;
 
 use crate::error::{EngineError, Result};
 
@@ -51,12 +51,6 @@ impl Events {
             tracing::warn!(%error, event, "cannot record an event");
         }
     }
-}
-
-/// `CLOCK_MONOTONIC`, in nanoseconds.
-pub(crate) fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
 #[cfg(test)]
