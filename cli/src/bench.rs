@@ -26,6 +26,7 @@ Examples:
   carve bench run --html report.html --json report.json demo";
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  carve bench run demo")]
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Verb,

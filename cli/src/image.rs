@@ -16,6 +16,7 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  carve image ls\n  carve image load app.tar\n  carve image rm app")]
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -160,24 +161,25 @@ fn list(images: &[Image], format: Format) {
 }
 
 fn describe(image: &Image) -> serde_json::Value {
-    let layers: Vec<_> = image
-        .layers
-        .iter()
-        .map(|layer| {
-            json!({
-                "digest": layer.digest.to_string(),
-                "diff_id": layer.diff_id.to_string(),
-                "media_type": layer.media_type,
-                "compressed_bytes": layer.compressed_size,
-                "stored_bytes": layer.erofs_size,
-                "stored_at": layer.erofs,
-            })
-        })
-        .collect();
     json!({
         "reference": image.reference.to_string(),
         "digest": image.manifest_digest.to_string(),
         "config": image.config,
-        "layers": layers,
+        "layers": layers(image),
     })
+}
+
+/// An image's layers, the base layer first, with their sizes.
+pub(crate) fn layers(image: &Image) -> Vec<serde_json::Value> {
+    let layer = |layer: &::image::Layer| {
+        json!({
+            "digest": layer.digest.to_string(),
+            "diff_id": layer.diff_id.to_string(),
+            "media_type": layer.media_type,
+            "compressed_bytes": layer.compressed_size,
+            "stored_bytes": layer.erofs_size,
+            "stored_at": layer.erofs,
+        })
+    };
+    image.layers.iter().map(layer).collect()
 }

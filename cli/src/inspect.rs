@@ -6,7 +6,7 @@ use container::cgroup::{Hierarchy, HierarchyKind};
 use engine::{Engine, Instance};
 use serde_json::{Map, Value, json};
 
-use crate::exit::Exit;
+use crate::{exit::Exit, image};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  carve inspect web")]
@@ -38,7 +38,7 @@ fn describe(engine: &Engine, instance: &Instance) -> anyhow::Result<Value> {
         "cgroup": cgroup(instance)?,
         "ip": instance.address,
         "ports": spec.ports,
-        "image": image(engine, instance)?,
+        "image": image_of(engine, instance)?,
         "writable": {
             "path": writable,
             "allocated_bytes": if writable.is_dir() { tree_bytes(&writable).ok() } else { allocated(&writable).ok() },
@@ -47,23 +47,9 @@ fn describe(engine: &Engine, instance: &Instance) -> anyhow::Result<Value> {
     }))
 }
 
-fn image(engine: &Engine, instance: &Instance) -> anyhow::Result<Value> {
+fn image_of(engine: &Engine, instance: &Instance) -> anyhow::Result<Value> {
     // The image may have been removed since.
-    let layers: Vec<_> = match instance.image(&engine.images()?) {
-        Ok(image) => image
-            .layers
-            .iter()
-            .map(|layer| {
-                json!({
-                    "digest": layer.digest.to_string(),
-                    "diff_id": layer.diff_id.to_string(),
-                    "compressed_bytes": layer.compressed_size,
-                    "stored_bytes": layer.erofs_size,
-                })
-            })
-            .collect(),
-        Err(_) => Vec::new(),
-    };
+    let layers = instance.image(&engine.images()?).map_or_else(|_| Vec::new(), |image| image::layers(&image));
     Ok(json!({ "reference": instance.spec.image, "digest": instance.digest, "layers": layers }))
 }
 

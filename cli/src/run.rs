@@ -12,9 +12,10 @@ use std::{
 use agent::protocol::{CHUNK, FromAgent, ToAgent, send};
 use anyhow::Context;
 use engine::{Attached, Engine, EngineError, Events, Model, NetworkMode, PublishedPort, RunSpec};
+use indicatif::ProgressBar;
 use signal_hook::{consts::signal, iterator::Signals};
 
-use crate::{exit::Exit, format, guest};
+use crate::{exit::Exit, format, guest, progress};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -111,11 +112,17 @@ pub(crate) fn run(root: &Path, args: Args) -> anyhow::Result<Exit> {
     // Before anything is made: a Ctrl-C from here on is the app's.
     let signals = Signals::new([signal::SIGINT, signal::SIGTERM, signal::SIGHUP, signal::SIGQUIT])?;
     let attached = Engine::open(root)?.launch(spec)?;
-    follow(attached, interactive, signals)
+    let spins = args.vm && std::io::stderr().is_terminal();
+    follow(attached, interactive, signals, spins.then(|| progress::spinner("booting the guest")))
 }
 
 /// Streams until the instance has ended and cleaned up after itself.
-fn follow(mut attached: Attached, interactive: bool, signals: Signals) -> anyhow::Result<Exit> {
+fn follow(
+    mut attached: Attached,
+    interactive: bool,
+    signals: Signals,
+    mut booting: Option<ProgressBar>,
+) -> anyhow::Result<Exit> {
     let name = attached.name().to_owned();
     let sender = Arc::new(Mutex::new(attached.sender()?));
     pass_on_signals(signals, Arc::clone(&sender));
@@ -124,6 +131,8 @@ fn follow(mut attached: Attached, interactive: bool, signals: Signals) -> anyhow
     }
     let mut end = None;
     while let Some(message) = attached.receive().context("the monitor speaks nonsense")? {
+        // The first word of the app or its end: nobody waits for the guest any more.
+        drop(booting.take());
         match message {
             FromAgent::Stdout(bytes) => write(std::io::stdout().lock(), &bytes)?,
             FromAgent::Stderr(bytes) => write(std::io::stderr().lock(), &bytes)?,

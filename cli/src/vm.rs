@@ -15,6 +15,7 @@ use vmm::{BootEvent, DiskConfig, EventSink, Milestone, SerialConfig, Vm, VmConfi
 use crate::exit::Exit;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  carve vm boot --kernel vmlinux --initrd initramfs.cpio")]
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Verb,

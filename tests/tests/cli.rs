@@ -16,7 +16,15 @@ fn every_verb_has_help_with_examples() {
         "completion",
         "bench run",
         "vm boot",
+        "image",
         "image import",
+        "image load",
+        "image ls",
+        "image inspect",
+        "image rm",
+        "image unpack",
+        "vm",
+        "bench",
     ] {
         let args: Vec<_> = verb.split(' ').chain(["--help"]).collect();
         assert!(host.ok(&args).contains("Example"), "{verb}");
