@@ -73,8 +73,9 @@ pub(crate) struct Controllers {
 impl Controllers {
     /// The controllers as firmware leaves them, on a machine whose TSC ticks `tsc_khz` thousand times a second.
     ///
-    /// `notify` is called, on whatever thread it happens, when an interrupt of a kind that did not wait becomes
-    /// deliverable. It must not call back.
+    /// `notify` is called, on whatever thread it happens, when an interrupt becomes deliverable and none of its kind
+    /// was before. So the CPU looks at [`Self::pending`] when notified and when it begins to accept a kind: RFLAGS.IF
+    /// is set, a shadow or an NMI's handler ends.
     pub(crate) fn new(notify: Arc<dyn Fn() + Send + Sync>, tsc_khz: u64) -> Arc<Self> {
         Arc::new(Self {
             chipset: Mutex::new(Chipset::new(TscFrequency::from_khz(tsc_khz))),

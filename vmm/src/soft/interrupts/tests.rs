@@ -1,5 +1,7 @@
 //! The controllers as a kernel and devices see them together.
 
+mod any_guest;
+
 use std::sync::atomic::AtomicUsize;
 
 use super::*;

@@ -37,7 +37,14 @@ impl LocalApic {
         }
         let registers = &mut self.registers;
         match number(offset) {
-            register::ID => {} // read-only here as on current CPUs
+            // Read-only. (The id could be written on old CPUs.)
+            register::ID
+            | register::VERSION
+            | register::ARBITRATION_PRIORITY
+            | register::PROCESSOR_PRIORITY
+            | register::REMOTE_READ
+            | register::IN_SERVICE..register::ERROR_STATUS
+            | register::CURRENT_COUNT => {}
             register::LOGICAL_DESTINATION => registers.logical_destination = value & 0xff00_0000,
             register::DESTINATION_FORMAT => registers.destination_format = value | 0x0fff_ffff,
             register::COMMAND => {
