@@ -1,0 +1,217 @@
+//! Remembers decoded blocks by the address they are at.
+//!
+//! A block of ring 0 is valid as long as its page maps to the same RAM, which is looked at again after each flush, and
+//! as long as nobody writes there: the page is marked, and the first write to it makes the interpreter forget its
+//! blocks. A block of ring 3 is compared with its bytes each time, because native ring 3 and devices write unseen.
+
+use std::collections::HashMap;
+
+use super::super::cpu::Cpu;
+use super::super::mmu::Place;
+use super::super::mmu::tlb::Kind;
+use super::super::step::{Step, Stop};
+use super::block;
+use super::op::Op;
+
+/// Places for blocks, each for one of the addresses that share it.
+const SLOTS: usize = 1 << 15;
+/// With this many operations the cache starts over: 32 bytes each.
+const MAX_OPS: usize = 1 << 17;
+/// Longest instruction.
+const MAX_LEN: usize = 15;
+/// Bytes looked at for one block.
+const WINDOW: usize = 256;
+
+/// The start of no block: not canonical.
+const NOWHERE: u64 = 1 << 63;
+
+/// A run of decoded instructions.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    /// Virtual address.
+    start: u64,
+    /// What the TLB's generation of code was when the mapping was last looked at.
+    generation: u64,
+    /// Offset of the first byte in RAM.
+    ram: usize,
+    first_op: u32,
+    first_byte: u32,
+    ops: u16,
+    /// Bytes of code.
+    len: u16,
+    /// Of ring 3.
+    user: bool,
+}
+
+const EMPTY: Block =
+    Block { start: NOWHERE, generation: 0, ram: 0, first_op: 0, first_byte: 0, ops: 0, len: 0, user: false };
+
+/// How often what was looked for was there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CacheStats {
+    /// Blocks decoded.
+    pub(crate) decoded: u64,
+    /// Instructions that straddle two pages, which are decoded each time.
+    pub(crate) straddling: u64,
+    /// Pages whose blocks were forgotten because something wrote there.
+    pub(crate) rewritten: u64,
+    /// Times that the cache was full and started over.
+    pub(crate) started_over: u64,
+}
+
+/// The cache.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    slots: Vec<Block>,
+    ops: Vec<Op>,
+    /// Source bytes of the blocks of ring 3.
+    bytes: Vec<u8>,
+    /// Slots of ring-0 blocks, by the offset of their page in RAM.
+    pages: HashMap<usize, Vec<usize>>,
+    /// What was last decoded without being remembered.
+    once: Vec<Op>,
+    pub(crate) stats: CacheStats,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            slots: vec![EMPTY; SLOTS],
+            ops: Vec::new(),
+            bytes: Vec::new(),
+            pages: HashMap::new(),
+            once: Vec::new(),
+            stats: CacheStats::default(),
+        }
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "only the low bits count")]
+fn slot_of(rip: u64) -> usize {
+    (rip ^ rip >> 15) as usize % SLOTS
+}
+
+impl Cache {
+    /// The operations at the CPU's RIP.
+    ///
+    /// # Errors
+    /// The instruction cannot be fetched.
+    #[inline(always)]
+    pub(crate) fn find(&mut self, cpu: &mut Cpu) -> Step<&[Op]> {
+        let (rip, user) = (cpu.rip, cpu.user);
+        let block = &self.slots[slot_of(rip)];
+        let fresh = block.start == rip
+            && block.user == user
+            && block.generation == cpu.mmu.tlb.code_generation(rip)
+            && (!user || self.is_unchanged(block, cpu));
+        if fresh {
+            let first = block.first_op as usize;
+            return Ok(&self.ops[first..first + usize::from(block.ops)]);
+        }
+        self.find_slowly(cpu)
+    }
+
+    /// Whether the bytes that `block` was decoded from are still there.
+    fn is_unchanged(&self, block: &Block, cpu: &Cpu) -> bool {
+        let first = block.first_byte as usize;
+        cpu.mmu.ram.holds(block.ram, &self.bytes[first..first + usize::from(block.len)])
+    }
+
+    #[cold]
+    fn find_slowly(&mut self, cpu: &mut Cpu) -> Step<&[Op]> {
+        let (rip, user) = (cpu.rip, cpu.user);
+        let Place::Ram(ram) = cpu.locate(rip, Kind::Execute, user)? else { return Err(Stop::Unknown) };
+        let generation = cpu.mmu.tlb.code_generation(rip);
+        let slot = slot_of(rip);
+        let block = self.slots[slot];
+        let same = block.start == rip && block.user == user && block.ram == ram;
+        if same && (!user || self.is_unchanged(&block, cpu)) {
+            self.slots[slot].generation = generation;
+            let first = block.first_op as usize;
+            return Ok(&self.ops[first..first + usize::from(block.ops)]);
+        }
+        if self.ops.len() > MAX_OPS {
+            self.start_over(cpu);
+        }
+        let mut window = [0; WINDOW];
+        let len = (0x1000 - (ram & 0xfff)).min(WINDOW);
+        cpu.mmu.ram.read(ram, &mut window[..len]);
+        let (first_op, first_byte) = (self.ops.len(), self.bytes.len());
+        let used = block::decode(&window[..len], rip, &mut self.ops);
+        if used == 0 {
+            return self.decode_once(cpu);
+        }
+        self.stats.decoded += 1;
+        if user {
+            self.bytes.extend_from_slice(&window[..used]);
+        } else {
+            let page = ram & !0xfff;
+            cpu.mmu.set_code(page, true);
+            self.pages.entry(page).or_default().push(slot);
+        }
+        let narrow = "a block is short and the cache is bounded";
+        self.slots[slot] = Block {
+            start: rip,
+            generation,
+            ram,
+            first_op: u32::try_from(first_op).expect(narrow),
+            first_byte: u32::try_from(first_byte).expect(narrow),
+            ops: u16::try_from(self.ops.len() - first_op).expect(narrow),
+            len: u16::try_from(used).expect(narrow),
+            user,
+        };
+        Ok(&self.ops[first_op..])
+    }
+
+    /// The operation at the CPU's RIP, decoded for this once and not remembered.
+    ///
+    /// # Errors
+    /// The instruction cannot be fetched.
+    pub(crate) fn decode_once(&mut self, cpu: &mut Cpu) -> Step<&[Op]> {
+        let Place::Ram(ram) = cpu.locate(cpu.rip, Kind::Execute, cpu.user)? else {
+            return Err(Stop::Unknown);
+        };
+        let mut bytes = [0; MAX_LEN];
+        let in_page = 0x1000 - (ram & 0xfff);
+        let first = in_page.min(MAX_LEN);
+        cpu.mmu.ram.read(ram, &mut bytes[..first]);
+        self.once.clear();
+        if first < MAX_LEN && block::decode_one(&bytes[..first], cpu.rip, &mut self.once) == 0 {
+            // It goes on in the next page.
+            self.stats.straddling += 1;
+            let next_page = cpu.rip.wrapping_add(in_page as u64);
+            let Place::Ram(ram) = cpu.locate(next_page, Kind::Execute, cpu.user)? else {
+                return Err(Stop::Unknown);
+            };
+            cpu.mmu.ram.read(ram, &mut bytes[first..]);
+        }
+        if self.once.is_empty() {
+            block::decode_one(&bytes, cpu.rip, &mut self.once);
+        }
+        Ok(&self.once)
+    }
+
+    /// Forgets the blocks of ring 0 in the page at offset `page` of RAM.
+    pub(crate) fn forget(&mut self, page: usize, cpu: &mut Cpu) {
+        self.stats.rewritten += 1;
+        for slot in self.pages.remove(&page).unwrap_or_default() {
+            let block = &mut self.slots[slot];
+            if !block.user && block.ram & !0xfff == page {
+                *block = EMPTY;
+            }
+        }
+        cpu.mmu.set_code(page, false);
+    }
+
+    fn start_over(&mut self, cpu: &mut Cpu) {
+        self.stats.started_over += 1;
+        for page in self.pages.keys() {
+            cpu.mmu.set_code(*page, false);
+        }
+        self.pages.clear();
+        self.slots.fill(EMPTY);
+        self.ops.clear();
+        self.bytes.clear();
+    }
+}

@@ -1,0 +1,53 @@
+//! What instructions do, one file for each group of them.
+//!
+//! Each group has a `translate` that takes a decoded instruction, puts its operands into an [`Op`] and names the handler;
+//! `None` means that the instruction, or this form of it, is not one of the group. Handlers follow the Intel SDM,
+//! volume 2; where that leaves a flag undefined they do what is cheapest.
+
+mod alu;
+mod branch;
+mod condition;
+mod data;
+mod stack;
+
+use iced_x86::{Instruction, OpKind};
+
+use super::code::op::{Handler, Op};
+
+/// The groups. Most instructions belong to the first ones.
+const GROUPS: [fn(&Instruction, &mut Op) -> Option<Handler>; 4] =
+    [data::translate, alu::translate, branch::translate, stack::translate];
+
+/// Translates one instruction. What no group knows becomes an operation that stops with [`super::step::Stop::Unknown`].
+pub(crate) fn translate(instruction: &Instruction) -> Op {
+    let blank = Op::at(instruction.ip(), instruction.len());
+    if has_small_addresses(instruction) {
+        return blank;
+    }
+    let in_group = |group: &fn(&Instruction, &mut Op) -> Option<Handler>| {
+        let mut op = blank;
+        op.run = group(instruction, &mut op)?;
+        Some(op)
+    };
+    GROUPS.iter().find_map(in_group).unwrap_or(blank)
+}
+
+/// Whether an instruction uses 32-bit addresses for its string operands, which nobody does in 64-bit mode.
+fn has_small_addresses(instruction: &Instruction) -> bool {
+    (0..instruction.op_count()).any(|operand| {
+        matches!(
+            instruction.op_kind(operand),
+            OpKind::MemorySegESI
+                | OpKind::MemoryESEDI
+                | OpKind::MemorySegEDI
+                | OpKind::MemorySegSI
+                | OpKind::MemoryESDI
+                | OpKind::MemorySegDI
+        )
+    })
+}
+
+/// Whether a block must end with this instruction although control goes on behind it.
+pub(crate) fn ends_block(_instruction: &Instruction) -> bool {
+    false
+}

@@ -1,0 +1,64 @@
+//! What one instruction comes to.
+
+/// An exception that an instruction raises, as the CPU delivers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exception {
+    /// Vector in the interrupt table.
+    pub(crate) vector: u8,
+    /// Error code, for those exceptions that push one.
+    pub(crate) error_code: Option<u32>,
+    /// What goes to CR2, for page faults.
+    pub(crate) address: Option<u64>,
+}
+
+impl Exception {
+    /// Divide error.
+    pub(crate) const DIVIDE: Self = Self::plain(0);
+    /// Breakpoint.
+    pub(crate) const BREAKPOINT: Self = Self::plain(3);
+    /// Invalid opcode.
+    pub(crate) const INVALID_OPCODE: Self = Self::plain(6);
+    /// Device (FPU) not available.
+    pub(crate) const DEVICE_NOT_AVAILABLE: Self = Self::plain(7);
+
+    const fn plain(vector: u8) -> Self {
+        Self { vector, error_code: None, address: None }
+    }
+
+    /// General protection, with a selector or zero.
+    pub(crate) const fn general_protection(error_code: u32) -> Self {
+        Self { vector: 13, error_code: Some(error_code), address: None }
+    }
+
+    /// Page fault at `address`.
+    pub(crate) const fn page_fault(address: u64, error_code: u32) -> Self {
+        Self { vector: 14, error_code: Some(error_code), address: Some(address) }
+    }
+}
+
+/// Why the interpreter cannot just go on with the next instruction.
+///
+/// Unless said otherwise the instruction has had no effect, and RIP is to be its own address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Stop {
+    /// It raised the exception in `Cpu::exception`.
+    Fault,
+    /// It is done, has set RIP, and changed something the interpreter must look at (privilege, paging, interrupts).
+    Done,
+    /// It is done, has set RIP, and waits for an interrupt.
+    Halt,
+    /// A repeated string instruction has done some of its work, visible in the registers, and is to be run again.
+    Again,
+    /// It wants the port access in `Cpu::port`.
+    Port,
+    /// It wants the device access in `Cpu::device` and is then to be run again.
+    Device,
+    /// It writes to a page with decoded code, in `Cpu::code_written`, which must be forgotten first.
+    Code,
+    /// The interpreter does not know it.
+    Unknown,
+}
+
+/// The outcome of an instruction; `Ok` goes on behind it.
+pub(crate) type Step<T = ()> = Result<T, Stop>;
