@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use kvm_bindings::{
-    CpuId, KVM_INTERNAL_ERROR_EMULATION, KVM_MAX_CPUID_ENTRIES, KVM_MP_STATE_HALTED, kvm_run,
-};
-use kvm_ioctls::{Cap, VcpuExit, VcpuFd, VmFd};
+use kvm_bindings::{CpuId, KVM_MP_STATE_HALTED};
+use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 
+use super::internal_error::InternalError;
 use super::kick::Kicker;
+use super::port_access::port_access;
 use super::without_hardware::{Repairs, SyscallWatch};
-use super::{Host, KvmError, KvmMachine, cpuid, death, lapic, msrs, registers, without_hardware};
+use super::{Host, KvmError, KvmMachine, death, lapic, msrs, registers, without_hardware};
 use crate::boot::Entry;
 use crate::cpu::{Action, CpuEngine, CpuError, Exit, Kick};
 use crate::machine::VmExit;
@@ -78,11 +78,7 @@ impl KvmCpu {
         {
             return Ok(());
         }
-        let cause = match failure.suberror {
-            KVM_INTERNAL_ERROR_EMULATION => "KVM cannot emulate an instruction".to_owned(),
-            other => format!("internal error {other} of KVM"),
-        };
-        Err(self.death(cause, failure.instruction()))
+        Err(self.death(failure.cause(), failure.instruction()))
     }
 
     fn death(&self, cause: impl Into<String>, bytes: Option<&[u8]>) -> CpuError {
@@ -167,71 +163,10 @@ impl CpuEngine for KvmCpu {
 }
 
 fn set_cpuid(host: &Host, vcpu: &VcpuFd, needs_repairs: bool) -> Result<CpuId, KvmError> {
-    let mut cpuid = host
-        .kvm
-        .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-        .map_err(KvmError::call("read supported CPUID"))?;
-    cpuid::shape(cpuid.as_mut_slice(), host.kvm.check_extension(Cap::TscDeadlineTimer));
+    let mut cpuid = host.cpuid()?;
     if needs_repairs {
         without_hardware::hide_unemulated(cpuid.as_mut_slice());
     }
     vcpu.set_cpuid2(&cpuid).map_err(KvmError::call("set CPUID"))?;
     Ok(cpuid)
-}
-
-/// Hands the items of a port access, one or (for string instructions) several, to the handler.
-fn port_access(run: &mut kvm_run, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Action {
-    // SAFETY: KVM sets this member of the union for the exit that brought us here.
-    let io = unsafe { run.__bindgen_anon_1.io };
-    let size = usize::from(io.size);
-    let start = std::ptr::from_mut(run).cast::<u8>();
-    let mut action = Action::Resume;
-    for item in 0..io.count as usize {
-        let offset = usize::try_from(io.data_offset).unwrap_or_default() + item * size;
-        // SAFETY: KVM places `count` items of `size` bytes at `data_offset` inside the mapping that `run` starts.
-        let data = unsafe { start.add(offset) };
-        // SAFETY: as above; `run` is borrowed exclusively, and the data lie behind its fields.
-        let data = unsafe { std::slice::from_raw_parts_mut(data, size) };
-        let after = if u32::from(io.direction) == kvm_bindings::KVM_EXIT_IO_IN {
-            handler(Exit::PortRead { port: io.port, data })
-        } else {
-            handler(Exit::PortWrite { port: io.port, data })
-        };
-        if after != Action::Resume {
-            action = after;
-        }
-    }
-    action
-}
-
-/// What KVM says about an internal error.
-struct InternalError {
-    suberror: u32,
-    bytes: [u8; 15],
-    len: usize,
-}
-
-impl InternalError {
-    /// Flag in `data[0]`: the instruction's bytes follow (KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES).
-    const HAS_BYTES: u64 = 1;
-
-    fn of(run: &kvm_run) -> Self {
-        // SAFETY: KVM sets this member of the union for the exit that brought us here; it is plain numbers.
-        let internal = unsafe { run.__bindgen_anon_1.internal };
-        let mut error = Self { suberror: internal.suberror, bytes: [0; 15], len: 0 };
-        let is_emulation = internal.suberror == KVM_INTERNAL_ERROR_EMULATION && internal.ndata >= 3;
-        if is_emulation && internal.data[0] & Self::HAS_BYTES != 0 {
-            // Two words hold the length in the first byte and then up to 15 bytes of instruction.
-            let [len, low @ ..] = internal.data[1].to_le_bytes();
-            error.bytes[..7].copy_from_slice(&low);
-            error.bytes[7..].copy_from_slice(&internal.data[2].to_le_bytes());
-            error.len = usize::from(len).min(error.bytes.len());
-        }
-        error
-    }
-
-    /// The bytes of the instruction that could not be emulated, where KVM gave them.
-    fn instruction(&self) -> Option<&[u8]> {
-        self.bytes.get(..self.len).filter(|bytes| !bytes.is_empty())
-    }
 }

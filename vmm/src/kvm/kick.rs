@@ -1,7 +1,8 @@
 //! Gets a vCPU out of the guest from another thread.
 //!
 //! Two things together leave no gap: `immediate_exit` in the page shared with KVM turns the next entry into an exit,
-//! and a signal ends an entry that has already happened. The signal's handler does nothing.
+//! and a signal ends an entry that has already happened. The signal's handler does nothing. There is at most one
+//! signal per exit: a vCPU that has been kicked already is not signalled again.
 
 use std::io;
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
@@ -19,6 +20,11 @@ const PAGE: usize = 4096;
 /// `CPUCLOCK_PERTHREAD_MASK` and `CPUCLOCK_SCHED`.
 const CLOCK_OF_THREAD: i32 = 4;
 const CLOCK_SCHED: i32 = 2;
+
+/// The signal that ends an entry.
+pub(super) fn signal() -> libc::c_int {
+    SIGRTMIN()
+}
 
 extern "C" fn ignore(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
@@ -41,7 +47,7 @@ impl Kicker {
     /// # Errors
     /// The signal's handler or the shared page cannot be had.
     pub(super) fn new(vcpu: &VcpuFd) -> Result<Self, KvmError> {
-        register_signal_handler(SIGRTMIN(), ignore)
+        register_signal_handler(signal(), ignore)
             .map_err(KvmError::call("take a signal for vCPU threads"))?;
         let fd = machine::borrow_fd(vcpu);
         // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing of ours.
@@ -57,9 +63,14 @@ impl Kicker {
         self.thread.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::SeqCst);
     }
 
-    /// Lets the vCPU enter the guest again.
-    pub(super) fn settle(&self) {
-        self.immediate_exit().store(0, Ordering::SeqCst);
+    /// Lets the vCPU enter the guest again. Whether it had been kicked, or asked to exit.
+    pub(super) fn settle(&self) -> bool {
+        self.immediate_exit().swap(0, Ordering::SeqCst) != 0
+    }
+
+    /// Turns the next entry, by the calling thread, into an exit that only completes what the last one has begun.
+    pub(super) fn exit_at_once(&self) {
+        self.immediate_exit().store(1, Ordering::SeqCst);
     }
 
     fn immediate_exit(&self) -> &AtomicU8 {
@@ -88,15 +99,15 @@ impl Kick for Kicker {
     }
 
     fn kick(&self) -> io::Result<()> {
-        self.immediate_exit().store(1, Ordering::SeqCst);
+        let kicked = self.immediate_exit().swap(1, Ordering::SeqCst) != 0;
         let thread = self.thread.load(Ordering::SeqCst);
-        if thread == 0 {
+        if kicked || thread == 0 {
             return Ok(());
         }
         let process = rustix::process::getpid().as_raw_nonzero().get();
         // SAFETY: tgkill takes three integers and touches no memory; the handler of the signal does nothing, so that
         // even a thread that has taken over the number is not harmed.
-        let result = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, SIGRTMIN()) };
+        let result = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal()) };
         match result {
             0 => Ok(()),
             _ => match io::Error::last_os_error() {

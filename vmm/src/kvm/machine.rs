@@ -27,12 +27,8 @@ impl KvmMachine {
     /// # Errors
     /// KVM refused.
     pub(crate) fn create(host: &Host) -> Result<Self, KvmError> {
-        let fd = Arc::new(host.kvm.create_vm().map_err(KvmError::call("create a virtual machine"))?);
+        let fd = Arc::new(create_vm(host)?);
         let probe = Probe::start(&host.kvm)?;
-        fd.set_identity_map_address(layout::KVM_IDENTITY_MAP)
-            .map_err(KvmError::call("place its identity map"))?;
-        let tss = usize::try_from(layout::KVM_TSS).unwrap_or_default();
-        fd.set_tss_address(tss).map_err(KvmError::call("place its TSS"))?;
         fd.create_irq_chip().map_err(KvmError::call("create the interrupt controllers"))?;
         // The dummy speaker answers port 0x61, which kernels read to calibrate by the PIT.
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
@@ -100,6 +96,16 @@ impl KvmMachine {
             .register_ioevent(event, &IoEventAddress::Mmio(address), value)
             .map_err(KvmError::call("wire a queue notification"))
     }
+}
+
+/// An empty virtual machine, its pages for old Intel CPUs in place.
+pub(super) fn create_vm(host: &Host) -> Result<VmFd, KvmError> {
+    let fd = host.kvm.create_vm().map_err(KvmError::call("create a virtual machine"))?;
+    fd.set_identity_map_address(layout::KVM_IDENTITY_MAP)
+        .map_err(KvmError::call("place its identity map"))?;
+    let tss = usize::try_from(layout::KVM_TSS).unwrap_or_default();
+    fd.set_tss_address(tss).map_err(KvmError::call("place its TSS"))?;
+    Ok(fd)
 }
 
 /// A descriptor of the vCPU's, borrowed for as long as the vCPU lives.

@@ -3,6 +3,7 @@
 //! [`Host`] is the open `/dev/kvm`, [`KvmMachine`] the virtual machine with its in-kernel interrupt controllers,
 //! [`KvmCpu`] its vCPU as a [`crate::cpu::CpuEngine`]. `cpuid`, `msrs`, `registers` and `lapic` compute the state a
 //! vCPU starts with. What a KVM without hardware assistance needs besides is in `without_hardware`, and nowhere else.
+//! `ring3` is the other way to use KVM there: for the guest's programs only, with its kernel in our interpreter.
 
 #![expect(
     unsafe_code,
@@ -12,16 +13,24 @@
 mod cpu;
 mod cpuid;
 mod death;
+mod event_frame;
+mod gate;
+mod internal_error;
 mod kick;
 mod lapic;
 mod machine;
 mod msrs;
+mod port_access;
 mod registers;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in with the engine"))]
+mod ring3;
+mod syscall_msrs;
 mod without_hardware;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Cap, Kvm};
 
 pub(crate) use cpu::KvmCpu;
@@ -119,5 +128,18 @@ impl Host {
             }
         }
         Ok(Self { kvm: Arc::new(kvm) })
+    }
+
+    /// What KVM supports of CPUID, in the shape of a machine with one processor.
+    ///
+    /// # Errors
+    /// KVM does not say.
+    pub(crate) fn cpuid(&self) -> Result<CpuId, KvmError> {
+        let mut cpuid = self
+            .kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(KvmError::call("read supported CPUID"))?;
+        cpuid::shape(cpuid.as_mut_slice(), self.kvm.check_extension(Cap::TscDeadlineTimer));
+        Ok(cpuid)
     }
 }

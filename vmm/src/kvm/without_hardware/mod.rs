@@ -27,10 +27,12 @@ pub(super) use cpuid::hide_unemulated;
 pub(super) use probe::Probe;
 pub(super) use syscall_watch::SyscallWatch;
 
+use super::event_frame::Frame;
+use super::gate::Gate;
+use super::syscall_msrs::{MSRS, SyscallMsrs};
 use super::{KvmError, death, msrs};
 use crate::cpu::page_walk;
 use crate::memory::GuestMemory;
-use syscall::{Frame, PageFaultGate, SyscallMsrs};
 use xsave::Xsave;
 
 /// For the guest's kernel, where its own code is emulated at a million instructions a second.
@@ -58,7 +60,7 @@ pub(super) struct Repairs {
 #[derive(Debug)]
 struct Armed {
     msrs: SyscallMsrs,
-    gate: PageFaultGate,
+    gate: Gate,
     /// Guest physical address of the handler's first instruction.
     handler_physical: u64,
 }
@@ -77,11 +79,11 @@ impl Repairs {
 
     /// The watch for system call set-up holds from now on: catches up with what the guest has set up before.
     pub(super) fn watch_holds(&mut self, vcpu: &VcpuFd, memory: &GuestMemory) -> Result<(), KvmError> {
-        let [_, lstar, _] = msrs::read(vcpu, syscall::MSRS, "read the system call MSRs")?;
+        let [_, lstar, _] = msrs::read(vcpu, MSRS, "read the system call MSRs")?;
         if lstar == 0 || self.armed.is_some() {
             return Ok(());
         }
-        self.syscall_msr_written(vcpu, memory, syscall::MSRS[1], lstar)
+        self.syscall_msr_written(vcpu, memory, MSRS[1], lstar)
     }
 
     /// The guest wrote `value` to one of the registers that [`syscall::watch_syscall_msrs`] watches: writes it through, finds
@@ -94,22 +96,22 @@ impl Repairs {
         value: u64,
     ) -> Result<(), KvmError> {
         msrs::write(vcpu, &[(index, value)], "write a system call MSR")?;
-        let [star, lstar, fmask] = msrs::read(vcpu, syscall::MSRS, "read the system call MSRs")?;
+        let [star, lstar, fmask] = msrs::read(vcpu, MSRS, "read the system call MSRs")?;
         self.armed = None;
         if lstar == 0 {
             return Ok(());
         }
         let sregs = vcpu.sync_regs().sregs;
         let paging = death::paging(&sregs);
-        let mut gate = [0; PageFaultGate::LEN];
-        let gate_at = sregs.idt.base.wrapping_add(PageFaultGate::OFFSET);
+        let mut gate = [0; Gate::LEN];
+        let gate_at = sregs.idt.base.wrapping_add(Gate::offset(syscall::PAGE_FAULT));
         if page_walk::read(memory, paging, gate_at, &mut gate) < gate.len() {
             return repair(format!(
                 "the guest set up SYSCALL before its interrupt table at {:#x}",
                 sregs.idt.base
             ));
         }
-        let gate = PageFaultGate::parse(gate);
+        let gate = Gate::parse(gate);
         let Some(handler_physical) = page_walk::translate(memory, paging, gate.handler) else {
             return repair(format!("the guest's page-fault handler at {:#x} is not mapped", gate.handler));
         };
@@ -138,7 +140,7 @@ impl Repairs {
             return repair(format!("the frame of a page fault at {:#x} is not mapped", regs.rsp));
         }
         let frame = Frame::parse(frame);
-        if frame.is_syscall(&armed.msrs) {
+        if armed.msrs.explain(&frame) {
             syscall::enter_kernel(&mut regs, &frame, &armed.msrs, &armed.gate).map_err(KvmError::Repair)?;
         } else {
             let mut first = [0; 15];
