@@ -22,6 +22,9 @@ pub struct VmConfig {
     /// Added to the kernel's command line, where it has the last word.
     #[serde(default)]
     pub cmdline: String,
+    /// What runs the guest's kernel.
+    #[serde(default)]
+    pub engine: Engine,
     /// RAM in MiB.
     pub memory_mib: u32,
     /// Virtual CPUs; one, so far.
@@ -43,6 +46,19 @@ pub struct VmConfig {
 
 fn one() -> u8 {
     1
+}
+
+/// What runs the guest's kernel. Its programs run natively under KVM with either.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// KVM where the CPU has virtualisation, our interpreter where it has not.
+    #[default]
+    Auto,
+    /// KVM.
+    Kvm,
+    /// Our interpreter.
+    Soft,
 }
 
 /// A disk.
@@ -112,6 +128,7 @@ impl VmConfig {
             kernel: kernel.into(),
             initrd: None,
             cmdline: String::new(),
+            engine: Engine::Auto,
             memory_mib,
             vcpus: 1,
             disks: Vec::new(),

@@ -4,10 +4,15 @@
 //! [`exit::handle`] turns an exit into an [`Action`]; it needs no VM, only buses. `thread` runs an engine,
 //! `halt_watch` notices a guest that has halted for good, `page_walk` reads guest virtual memory.
 
+pub(crate) mod death;
 pub(crate) mod exit;
 pub(crate) mod halt_watch;
 pub(crate) mod page_walk;
+pub(crate) mod registers;
 pub(crate) mod thread;
+pub(crate) mod xstate;
+
+pub use death::Death;
 
 use std::io;
 use std::sync::Arc;
@@ -98,53 +103,4 @@ pub enum CpuError {
     /// The thread of the vCPU could not be started, or panicked.
     #[error("the vCPU's thread failed: {0}")]
     Thread(String),
-}
-
-/// The end of a guest, with what there is to know about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Death {
-    /// What happened.
-    pub cause: String,
-    /// Instruction pointer.
-    pub rip: u64,
-    /// CPU mode and privilege level, as text.
-    pub mode: String,
-    /// The bytes at the instruction pointer, as far as they can be read.
-    pub bytes: Vec<u8>,
-    /// Those bytes as an instruction, where they are one.
-    pub instruction: Option<String>,
-}
-
-impl std::fmt::Display for Death {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { cause, rip, mode, bytes, instruction } = self;
-        write!(f, "{cause} at {rip:#x} ({mode})")?;
-        if !bytes.is_empty() {
-            write!(f, ", bytes {bytes:02x?}")?;
-        }
-        match instruction {
-            Some(instruction) => write!(f, ": {instruction}"),
-            None => Ok(()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use expect_test::expect;
-
-    use super::*;
-
-    #[test]
-    fn a_death_says_what_where_and_in_which_mode() {
-        let death = Death {
-            cause: "KVM cannot emulate an instruction".into(),
-            rip: 0x100_0000,
-            mode: "64-bit mode, ring 0".into(),
-            bytes: vec![0x0f, 0xae],
-            instruction: Some("fxsave [rdi]".into()),
-        };
-        expect!["the guest died: KVM cannot emulate an instruction at 0x1000000 (64-bit mode, ring 0), bytes [0f, ae]: fxsave [rdi]"]
-            .assert_eq(&CpuError::Died(Box::new(death)).to_string());
-    }
 }

@@ -20,8 +20,8 @@ mod kick;
 mod lapic;
 mod machine;
 mod msrs;
+mod platform;
 mod port_access;
-mod registers;
 #[cfg_attr(not(test), expect(dead_code, reason = "wired in with the engine"))]
 mod ring3;
 mod syscall_msrs;
@@ -33,8 +33,10 @@ use std::sync::Arc;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::{Cap, Kvm};
 
-pub(crate) use cpu::KvmCpu;
-pub(crate) use machine::KvmMachine;
+use cpu::KvmCpu;
+use machine::KvmMachine;
+pub(crate) use platform::KvmPlatform;
+pub(crate) use ring3::ExtendedState;
 
 /// The only API version there has ever been since 2007.
 const API_VERSION: i32 = 12;
@@ -88,6 +90,11 @@ pub enum KvmError {
         /// What it said.
         source: std::io::Error,
     },
+    /// The guest starts in a mode that the interpreter does not run.
+    #[error(
+        "this kernel starts in 32-bit mode (PVH), which the software engine does not run; take one with the 64-bit boot protocol, or --engine kvm"
+    )]
+    Entry,
     /// The repairs for a KVM without hardware assistance met something they cannot repair.
     #[error("on this KVM without hardware assistance, {0}")]
     Repair(String),
@@ -128,6 +135,11 @@ impl Host {
             }
         }
         Ok(Self { kvm: Arc::new(kvm) })
+    }
+
+    /// Whether the CPU says that it has virtualisation. Where it has not, KVM emulates the guest's kernel.
+    pub(crate) fn has_virtualisation() -> bool {
+        without_hardware::has_virtualisation_flags()
     }
 
     /// What KVM supports of CPUID, in the shape of a machine with one processor.

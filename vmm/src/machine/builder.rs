@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::devices::{DeviceError, Devices};
+use super::platform::{self, Platform};
 use super::{Requests, RunningVm};
 use crate::boot::{self, BootError, Cmdline, Entry, Kernel};
 use crate::config::{ConfigError, VmConfig};
 use crate::cpu::exit::Machine;
 use crate::cpu::{CpuEngine, CpuError};
 use crate::events::{BootEvent, EventSink, Milestone};
-use crate::kvm::{Host, KvmCpu, KvmError, KvmMachine};
+use crate::kvm::KvmError;
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::virtio::EventLoop;
 
@@ -44,7 +45,7 @@ pub struct Vm {
     pub(super) requests: Arc<Requests>,
     pub(super) events: Arc<dyn EventSink>,
     pub(super) uses_terminal: bool,
-    pub(super) kvm: KvmMachine,
+    pub(super) platform: Box<dyn Platform>,
 }
 
 impl Vm {
@@ -56,20 +57,20 @@ impl Vm {
         let reached = |milestone| events.record(BootEvent::now(milestone));
         config.check()?;
         reached(Milestone::ConfigParsed);
-        let (host, kvm) = create_vm()?;
-        reached(Milestone::KvmOpened);
         let memory = memory::map_guest_ram(config.memory_bytes())?;
         reached(Milestone::MemoryMapped);
+        let mut platform = platform::open(config.engine, &memory)?;
+        reached(Milestone::KvmOpened);
         let kernel = boot::load_kernel(&memory, config.memory_bytes(), &config.kernel)?;
         reached(Milestone::KernelLoaded);
-        let devices = Devices::place(config, &memory, &kvm, events.clone())?;
+        let devices = Devices::place(config, &memory, &*platform, events.clone())?;
         reached(Milestone::DevicesPlaced);
-        let entry = describe_machine(config, &memory, &kernel, &kvm, &devices)?;
-        let cpu = set_up_vcpu(&host, &kvm, &memory, entry)?;
+        let entry = describe_machine(config, &memory, &kernel, &*platform, &devices)?;
+        let cpu = platform.create_cpu(entry)?;
         let uses_terminal = devices.uses_terminal();
         let (machine, event_loop, requests) = devices.into_running(cpu.kicker())?;
         reached(Milestone::VcpusReady);
-        Ok(Self { cpu: Box::new(cpu), machine, event_loop, requests, events, uses_terminal, kvm })
+        Ok(Self { cpu, machine, event_loop, requests, events, uses_terminal, platform })
     }
 
     /// Starts the guest.
@@ -81,32 +82,15 @@ impl Vm {
     }
 }
 
-fn create_vm() -> Result<(Host, KvmMachine), KvmError> {
-    let host = Host::open()?;
-    let machine = KvmMachine::create(&host)?;
-    Ok((host, machine))
-}
-
-/// Gives KVM the memory only now: its wait for readers of the memory map would come on top of the probe's waits.
-fn set_up_vcpu(
-    host: &Host,
-    kvm: &KvmMachine,
-    memory: &GuestMemory,
-    entry: Entry,
-) -> Result<KvmCpu, KvmError> {
-    kvm.add_memory(memory)?;
-    KvmCpu::create(host, kvm, memory, entry)
-}
-
 fn describe_machine(
     config: &VmConfig,
     memory: &GuestMemory,
     kernel: &Kernel,
-    kvm: &KvmMachine,
+    platform: &dyn Platform,
     devices: &Devices,
 ) -> Result<Entry, BuildError> {
     let mut cmdline = Cmdline::new(devices.has_serial());
-    cmdline.push(kvm.cmdline()?);
+    cmdline.push(platform.cmdline()?);
     for (base, irq) in devices.virtio_windows() {
         cmdline.push_virtio_mmio(base, irq);
     }

@@ -8,15 +8,14 @@ use std::sync::{Arc, Mutex};
 use event_manager::{EventManager, SubscriberOps};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::Requests;
+use super::{Platform, Requests};
 use crate::bus::{Bus, WindowTaken};
 use crate::config::{DiskConfig, NetConfig, SerialConfig, VmConfig, VsockConfig};
 use crate::cpu::Kick;
 use crate::cpu::exit::Machine;
 use crate::cpu::halt_watch::HaltWatch;
 use crate::events::EventSink;
-use crate::interrupt::InterruptLine;
-use crate::kvm::{KvmError, KvmMachine};
+use crate::kvm::KvmError;
 use crate::legacy::boot_timer::{BOOT_TIMER_PORT, BootTimer};
 use crate::legacy::console_input::ConsoleInput;
 use crate::legacy::i8042::{self, I8042};
@@ -90,7 +89,7 @@ impl Devices {
     pub(super) fn place(
         config: &VmConfig,
         memory: &GuestMemory,
-        kvm: &KvmMachine,
+        platform: &dyn Platform,
         events: Arc<dyn EventSink>,
     ) -> Result<Self, DeviceError> {
         let event_loop = EventManager::new().map_err(|e| std::io::Error::other(e.to_string()))?;
@@ -103,20 +102,24 @@ impl Devices {
             serial_config: config.serial.clone(),
             virtio_windows: Vec::new(),
         };
-        devices.place_legacy(kvm, events)?;
+        devices.place_legacy(platform, events)?;
         let windows = (layout::VIRTIO_MMIO..).step_by(usize::try_from(layout::VIRTIO_MMIO_LEN).unwrap_or(1));
         for ((spec, base), irq) in virtio_specs(config).zip(windows).zip(layout::VIRTIO_IRQ..) {
-            devices.place_virtio(make_virtio(spec)?, base, irq, memory, kvm)?;
+            devices.place_virtio(make_virtio(spec)?, base, irq, memory, platform)?;
         }
         Ok(devices)
     }
 
-    fn place_legacy(&mut self, kvm: &KvmMachine, events: Arc<dyn EventSink>) -> Result<(), DeviceError> {
+    fn place_legacy(
+        &mut self,
+        platform: &dyn Platform,
+        events: Arc<dyn EventSink>,
+    ) -> Result<(), DeviceError> {
         let i8042 = Arc::new(Mutex::new(I8042::new(self.requests.clone())));
         self.ports.insert(i8042::PORTS, i8042::PORTS_LEN, i8042)?;
         self.ports.insert(BOOT_TIMER_PORT, 1, Arc::new(Mutex::new(BootTimer::new(events))))?;
         if let Some(out) = serial_output(&self.serial_config)? {
-            let line = Arc::new(kvm.interrupt_line(serial::IRQ)?);
+            let line = platform.interrupt_line(serial::IRQ)?;
             let input_read = Arc::new(EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?);
             let port = Arc::new(Mutex::new(SerialPort::new(line, Some(input_read.clone()), out)));
             self.ports.insert(serial::PORTS, serial::PORTS_LEN, port.clone())?;
@@ -131,12 +134,12 @@ impl Devices {
         base: u64,
         irq: u32,
         memory: &GuestMemory,
-        kvm: &KvmMachine,
+        platform: &dyn Platform,
     ) -> Result<(), DeviceError> {
-        let line: Arc<dyn InterruptLine> = Arc::new(kvm.interrupt_line(irq)?);
+        let line = platform.interrupt_line(irq)?;
         let transport = MmioTransport::new(device, memory.clone(), line)?;
         for (queue, event) in (0..).zip(transport.queue_events()) {
-            kvm.notify_on_write(base + QUEUE_NOTIFY, queue, event)?;
+            platform.notify_on_write(base + QUEUE_NOTIFY, queue, event)?;
         }
         transport.attach(&mut self.event_loop)?;
         self.mmio.insert(base, MMIO_SIZE, Arc::new(Mutex::new(transport)))?;

@@ -9,11 +9,13 @@
 
 mod builder;
 mod devices;
+mod platform;
 mod requests;
 mod running;
 
 pub use builder::{BuildError, Vm};
 pub use devices::DeviceError;
+pub(crate) use platform::Platform;
 pub(crate) use requests::Requests;
 pub use requests::VmExit;
 pub use running::RunningVm;

@@ -9,10 +9,9 @@ use event_manager::{EventOps, EventSet, Events, MutEventSubscriber, SubscriberOp
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::builder::{BuildError, Vm};
-use super::{Requests, VmExit};
+use super::{Platform, Requests, VmExit};
 use crate::cpu::thread::{self as vcpu_thread, Outcome};
 use crate::cpu::{CpuError, Kick};
-use crate::kvm::KvmMachine;
 use crate::legacy::terminal::RawTerminal;
 use crate::virtio::EventLoop;
 
@@ -29,7 +28,7 @@ pub struct RunningVm {
     requests: Arc<Requests>,
     kicker: Arc<dyn Kick>,
     _terminal: Option<RawTerminal>,
-    _kvm: KvmMachine,
+    _platform: Box<dyn Platform>,
 }
 
 impl RunningVm {
@@ -45,7 +44,7 @@ impl RunningVm {
             requests: vm.requests,
             kicker,
             _terminal: terminal,
-            _kvm: vm.kvm,
+            _platform: vm.platform,
         };
         running.vcpu = Some(vcpu_thread::spawn(vm.cpu, vm.machine, vm.events, running.ended.clone())?);
         Ok(running)

@@ -2,6 +2,7 @@
 
 use kvm_bindings::{kvm_regs, kvm_sregs};
 
+use super::extended::Extended;
 use super::flags::Flags;
 use super::mmu::Mmu;
 use super::ram::Ram;
@@ -34,7 +35,7 @@ pub(crate) struct PortAccess {
     pub(crate) port: u16,
     /// Bytes.
     pub(crate) size: u8,
-    /// What to write; `None` to read into RAX.
+    /// What to write; `None` to read.
     pub(crate) write: Option<u32>,
 }
 
@@ -69,6 +70,10 @@ pub(crate) struct Cpu {
     pub(crate) exception: Option<Exception>,
     /// The access of [`Stop::Port`].
     pub(crate) port: Option<PortAccess>,
+    /// What came of that access: what was read, or anything.
+    pub(crate) port_answer: Option<u32>,
+    /// FPU and vector units, while their state is here and not in KVM.
+    pub(crate) extended: Option<Extended>,
     /// The access of [`Stop::Device`].
     pub(crate) device: Option<DeviceAccess>,
     /// Accesses of the running instruction that devices have answered, with the value for reads.
@@ -91,6 +96,8 @@ impl Cpu {
             page: 0,
             exception: None,
             port: None,
+            port_answer: None,
+            extended: None,
             device: None,
             answered: Vec::new(),
             code_written: 0,

@@ -34,7 +34,7 @@ impl Interpreter {
 
     /// Runs until about `budget` instructions are done, `attention` is set, or an instruction stops it.
     pub(crate) fn run(&mut self, budget: u64, attention: &AtomicBool) -> Pause {
-        if !self.cpu.answered.is_empty()
+        if (!self.cpu.answered.is_empty() || self.cpu.port_answer.is_some())
             && let Err(stop) = self.replay()
         {
             return Pause::Stop(stop);
@@ -107,6 +107,7 @@ impl Interpreter {
         let result = self.step();
         if result != Err(Stop::Device) {
             self.cpu.answered.clear();
+            self.cpu.port_answer = None;
         }
         result
     }

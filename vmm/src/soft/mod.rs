@@ -6,10 +6,13 @@
 //! - `interpreter` runs them; `interrupts` are the interrupt controllers.
 
 mod access;
+mod attention;
 mod code;
 mod cpu;
+mod extended;
 mod flags;
 mod interpreter;
+mod interrupts;
 mod mmu;
 mod ops;
 mod ram;

@@ -50,10 +50,12 @@ pub(crate) enum Stop {
     Halt,
     /// A repeated string instruction has done some of its work, visible in the registers, and is to be run again.
     Again,
-    /// It wants the port access in `Cpu::port`.
+    /// It wants the port access in `Cpu::port`, and is then to be run again with what came of it in `Cpu::port_answer`.
     Port,
     /// It wants the device access in `Cpu::device` and is then to be run again.
     Device,
+    /// It wants the state of FPU and vector units in `Cpu::extended`, and is then to be run again.
+    Extended,
     /// It writes to a page with decoded code, in `Cpu::code_written`, which must be forgotten first.
     Code,
     /// The interpreter does not know it.

@@ -6,3 +6,4 @@
 
 pub(crate) mod iovec;
 pub(crate) mod tap;
+pub(crate) mod tsc;

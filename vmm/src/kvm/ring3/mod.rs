@@ -45,6 +45,7 @@ use super::syscall_msrs::{MSRS, SyscallMsrs};
 use super::{Host, KvmError, death, machine, msrs};
 use crate::cpu::{Action, CpuError, Exit, Kick};
 use crate::memory::GuestMemory;
+use crate::sys::tsc::tsc;
 use entry_points::EntryPoints;
 use run::End;
 use slots::Slots;
@@ -132,6 +133,11 @@ impl Ring3 {
     /// looked for between two calls of [`Self::enter`]: some kicks end ring 3 without being reported as such.
     pub(crate) fn kicker(&self) -> Arc<dyn Kick> {
         self.kicker.clone()
+    }
+
+    /// Thousand ticks of the TSC in a second.
+    pub(crate) fn tsc_khz(&self) -> u32 {
+        self.tsc_khz
     }
 
     /// Makes the calling thread the one that [`Self::enter`] is called on. The first entry does that by itself.
@@ -304,12 +310,6 @@ fn use_tsc_of_host(vcpu: &VcpuFd) -> Result<(), KvmError> {
         (_, error) if matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENOTTY)) => Ok(()),
         (_, error) => Err(KvmError::call("set the TSC's offset")(error)),
     }
-}
-
-/// The host's TSC.
-fn tsc() -> u64 {
-    // SAFETY: every x86-64 CPU has it.
-    unsafe { std::arch::x86_64::_rdtsc() }
 }
 
 impl Ring3 {

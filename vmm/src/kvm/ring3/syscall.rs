@@ -7,8 +7,8 @@
 use kvm_bindings::{kvm_regs, kvm_sregs};
 
 use super::super::event_frame::Frame;
-use super::super::registers::{self, RFLAGS_RESERVED, TYPE_CODE, TYPE_DATA};
 use super::super::syscall_msrs::SyscallMsrs;
+use crate::cpu::registers::{self, RFLAGS_RESERVED, TYPE_CODE, TYPE_DATA};
 
 const RFLAGS_RF: u64 = 1 << 16;
 

@@ -5,7 +5,7 @@
 //!
 //! - `cpuid` hides what the emulator lacks; ring 3 sees some of it regardless, hence [`CMDLINE`].
 //! - `emulation` completes instructions of ring 0 that the emulator refuses.
-//! - `xsave` (with `xstate`) saves and restores the extended state for the guest's kernel; `inject` lets exceptions
+//! - `xsave` (with `cpu::xstate`) saves and restores the extended state for the guest's kernel; `inject` lets exceptions
 //!   happen.
 //! - `syscall` makes SYSCALL work, which arrives as a page fault at its own target; `syscall_watch` says when the guest
 //!   sets it up.
@@ -17,14 +17,13 @@ mod probe;
 mod syscall;
 mod syscall_watch;
 mod xsave;
-mod xstate;
 
 use kvm_bindings::{kvm_cpuid_entry2, kvm_guest_debug, kvm_guest_debug_arch};
 use kvm_ioctls::{SyncReg, VcpuFd};
 use vm_memory::{Bytes, GuestAddress};
 
 pub(super) use cpuid::hide_unemulated;
-pub(super) use probe::Probe;
+pub(super) use probe::{Probe, has_virtualisation_flags};
 pub(super) use syscall_watch::SyscallWatch;
 
 use super::event_frame::Frame;

@@ -88,7 +88,7 @@ struct ProbingGuest {
 }
 
 /// Whether the first processor of /proc/cpuinfo has VT-x or SVM. Unreadable counts as yes: then nothing is probed.
-fn has_virtualisation_flags() -> bool {
+pub(in crate::kvm) fn has_virtualisation_flags() -> bool {
     let mut start = [0; 8192];
     let Ok(len) = File::open("/proc/cpuinfo").and_then(|mut file| file.read(&mut start)) else {
         return true;

@@ -12,8 +12,8 @@ use vm_memory::{Bytes, GuestAddress};
 use super::super::{KvmError, death};
 use super::emulation::decode;
 use super::inject::{Exception, advance, raise};
-use super::xstate::{self, Layout, STATE_LEN};
 use crate::cpu::page_walk;
+use crate::cpu::xstate::{self, Layout, STATE_LEN};
 use crate::memory::GuestMemory;
 
 const CR0_TS: u64 = 1 << 3;

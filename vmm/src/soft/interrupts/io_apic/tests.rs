@@ -115,7 +115,7 @@ fn an_edge_while_masked_is_lost() {
     let mut bus = Bus::new();
     io_apic.set_input(5, true, bus.deliver());
     write(&mut io_apic, 0x1a, 0x45, &mut bus);
-    assert_eq!(bus.vectors(), []);
+    assert_eq!(bus.vectors(), Vec::<u8>::new());
     io_apic.set_input(5, false, bus.deliver());
     io_apic.set_input(5, true, bus.deliver());
     assert_eq!(bus.vectors(), [0x45]);
@@ -127,7 +127,7 @@ fn a_level_waits_while_masked() {
     let mut bus = Bus::new();
     write(&mut io_apic, 0x1a, MASKED | LEVEL | 0x45, &mut bus);
     io_apic.set_input(5, true, bus.deliver());
-    assert_eq!(bus.vectors(), []);
+    assert_eq!(bus.vectors(), Vec::<u8>::new());
     write(&mut io_apic, 0x1a, LEVEL | 0x45, &mut bus);
     assert_eq!(bus.vectors(), [0x45]);
 }
@@ -142,12 +142,12 @@ fn a_level_interrupts_again_after_its_end_if_it_is_still_high() {
     assert_eq!(bus.vectors(), [0x45], "once until the end");
     assert_eq!(read(&mut io_apic, 0x1a), LEVEL | REMOTE_IRR | 0x45);
     io_apic.end_of_interrupt(0x44, bus.deliver());
-    assert_eq!(bus.vectors(), [], "another vector's end");
+    assert_eq!(bus.vectors(), Vec::<u8>::new(), "another vector's end");
     io_apic.end_of_interrupt(0x45, bus.deliver());
     assert_eq!(bus.vectors(), [0x45]);
     io_apic.set_input(5, false, bus.deliver());
     io_apic.end_of_interrupt(0x45, bus.deliver());
-    assert_eq!(bus.vectors(), []);
+    assert_eq!(bus.vectors(), Vec::<u8>::new());
     assert_eq!(read(&mut io_apic, 0x1a), LEVEL | 0x45);
 }
 

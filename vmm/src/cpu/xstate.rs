@@ -5,7 +5,7 @@
 use kvm_bindings::kvm_cpuid_entry2;
 
 /// The state as KVM has it (`struct kvm_xsave`).
-pub(super) const STATE_LEN: usize = 4096;
+pub(crate) const STATE_LEN: usize = 4096;
 /// Legacy region and header; components start behind.
 const HEADER_END: usize = 576;
 /// XSTATE_BV: which components the area holds.
@@ -26,7 +26,7 @@ const XMM_REGISTERS: std::ops::Range<usize> = 160..416;
 
 /// An XRSTOR from an area that makes no sense.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct GeneralProtection;
+pub(crate) struct GeneralProtection;
 
 /// One component of the extended state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +38,11 @@ struct Component {
 
 /// Where components lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Layout(Vec<Component>);
+pub(crate) struct Layout(Vec<Component>);
 
 impl Layout {
     /// Reads the layout out of CPUID leaf 0xD; components that do not fit into KVM's structure are left out.
-    pub(super) fn from_cpuid(entries: &[kvm_cpuid_entry2]) -> Self {
+    pub(crate) fn from_cpuid(entries: &[kvm_cpuid_entry2]) -> Self {
         let subleaves = entries.iter().filter(|e| e.function == 0xd && (2..63).contains(&e.index));
         let components =
             subleaves.map(|e| Component { mask: 1 << e.index, offset: e.ebx as usize, len: e.eax as usize });
@@ -51,7 +51,7 @@ impl Layout {
     }
 
     /// Length of an area that holds the components in `mask`.
-    pub(super) fn area_len(&self, mask: u64) -> usize {
+    pub(crate) fn area_len(&self, mask: u64) -> usize {
         self.chosen(mask).map(|c| c.offset + c.len).fold(HEADER_END, usize::max)
     }
 
@@ -87,7 +87,7 @@ fn set_bv(area: &mut [u8], bv: u64) {
 }
 
 /// XSAVE of the components in `requested`: brings `area`, the memory as it is, up to date from `state`.
-pub(super) fn save(area: &mut [u8], state: &[u8; STATE_LEN], layout: &Layout, requested: u64) {
+pub(crate) fn save(area: &mut [u8], state: &[u8; STATE_LEN], layout: &Layout, requested: u64) {
     if requested & X87 != 0 {
         copy(area, state, X87_CONTROL);
         copy(area, state, X87_REGISTERS);
@@ -111,7 +111,7 @@ pub(super) fn save(area: &mut [u8], state: &[u8; STATE_LEN], layout: &Layout, re
 ///
 /// # Errors
 /// The area's header is not one that XRSTOR takes.
-pub(super) fn restore(
+pub(crate) fn restore(
     state: &mut [u8; STATE_LEN],
     area: &[u8],
     layout: &Layout,

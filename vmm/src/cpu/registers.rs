@@ -17,7 +17,7 @@ const CR4_PAE: u64 = 1 << 5;
 const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
 /// Bit 1 of RFLAGS is always set.
-pub(super) const RFLAGS_RESERVED: u64 = 1 << 1;
+pub(crate) const RFLAGS_RESERVED: u64 = 1 << 1;
 /// Present and writable page-table entry; with bit 7 a large page.
 const PTE_TABLE: u64 = 0b11;
 const PTE_LARGE: u64 = PTE_TABLE | 1 << 7;
@@ -28,12 +28,12 @@ const SELECTOR_DATA: u16 = 0x18;
 const SELECTOR_TASK: u16 = 0x20;
 
 /// Accessed execute/read code, accessed read/write data, busy task.
-pub(super) const TYPE_CODE: u8 = 0xb;
-pub(super) const TYPE_DATA: u8 = 0x3;
+pub(crate) const TYPE_CODE: u8 = 0xb;
+pub(crate) const TYPE_DATA: u8 = 0x3;
 const TYPE_TASK: u8 = 0xb;
 
 /// A flat code or data segment of privilege level 0.
-pub(super) fn flat_segment(selector: u16, type_: u8, long: bool) -> kvm_segment {
+pub(crate) fn flat_segment(selector: u16, type_: u8, long: bool) -> kvm_segment {
     let db = u8::from(!long);
     kvm_segment {
         limit: u32::MAX,
@@ -68,7 +68,7 @@ fn descriptor(segment: &kvm_segment) -> u64 {
 ///
 /// # Errors
 /// The guest's memory is smaller than the tables.
-pub(super) fn set_system_registers(
+pub(crate) fn set_system_registers(
     sregs: &mut kvm_sregs,
     entry: Entry,
     memory: &GuestMemory,
@@ -116,7 +116,7 @@ fn write_identity_map(memory: &GuestMemory) -> Result<(), GuestMemoryError> {
 }
 
 /// The general registers for `entry`.
-pub(super) fn general_registers(entry: Entry) -> kvm_regs {
+pub(crate) fn general_registers(entry: Entry) -> kvm_regs {
     let start = kvm_regs { rflags: RFLAGS_RESERVED, rsp: layout::BOOT_STACK, ..Default::default() };
     match entry {
         Entry::Long { rip } => kvm_regs { rip, rsi: layout::ZERO_PAGE, ..start },
