@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use engine::Guest;
 
+use crate::engine_flag::EngineFlag;
+
 /// Directories to look in, after `CARVE_GUEST_DIR` and those beside the binary.
 const INSTALLED: &str = "/usr/lib/carve/guest";
 const KERNEL: &str = "vmlinux";
@@ -19,6 +21,8 @@ pub(crate) struct Args {
     /// Directory of vmlinux and initramfs.cpio, with --vm
     #[arg(long, env = "CARVE_GUEST_DIR", value_name = "DIR")]
     guest_dir: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineFlag,
 }
 
 impl Args {
@@ -42,6 +46,7 @@ impl Args {
         Ok(Guest {
             kernel: absolute(self.kernel.clone().unwrap_or_else(|| dir.join(KERNEL)))?,
             initramfs: absolute(dir.join(INITRAMFS))?,
+            engine: self.engine.engine(),
         })
     }
 }

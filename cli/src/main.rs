@@ -7,6 +7,7 @@
 mod bench;
 mod completion;
 mod doctor;
+mod engine_flag;
 mod exit;
 mod format;
 mod guest;

@@ -12,6 +12,7 @@ use engine::Events;
 use serde_json::{Map, json};
 use vmm::{BootEvent, DiskConfig, EventSink, Milestone, SerialConfig, Vm, VmConfig, VmExit};
 
+use crate::engine_flag::EngineFlag;
 use crate::exit::Exit;
 
 #[derive(Debug, clap::Args)]
@@ -53,6 +54,8 @@ struct BootArgs {
     /// RAM in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     memory: u32,
+    #[command(flatten)]
+    engine: EngineFlag,
     /// Append a JSON line to this file for each step of the boot
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
@@ -77,6 +80,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     let Verb::Boot(args) = args.verb;
     let sink = Sink::open(args.events.as_deref())?;
     let mut config = VmConfig::new(args.kernel, args.memory);
+    config.engine = args.engine.engine();
     config.initrd = args.initrd;
     config.cmdline = args.cmdline;
     config.disks = args

@@ -44,6 +44,9 @@ pub struct Guest {
     pub kernel: PathBuf,
     /// The uncompressed cpio archive that holds the agent.
     pub initramfs: PathBuf,
+    /// What runs the kernel.
+    #[serde(default)]
+    pub engine: vmm::Engine,
 }
 
 /// Everything about one run.

@@ -125,8 +125,9 @@ fn config(
     uds_path: std::path::PathBuf,
 ) -> Result<VmConfig> {
     let missing = || EngineError::Invalid("a virtual machine needs a guest kernel".to_owned());
-    let Guest { kernel, initramfs } = instance.spec.guest.clone().ok_or_else(missing)?;
+    let Guest { kernel, initramfs, engine } = instance.spec.guest.clone().ok_or_else(missing)?;
     let mut config = VmConfig::new(kernel, memory_mib);
+    config.engine = engine;
     config.initrd = Some(initramfs);
     config.cmdline = CMDLINE.to_owned();
     let disk = |path: &Path, read_only, id: String| DiskConfig { path: path.to_owned(), read_only, id };
