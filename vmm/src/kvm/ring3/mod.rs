@@ -213,6 +213,7 @@ impl Ring3 {
             End::Syscall => {
                 let rsp = state.regs.rsp;
                 syscall::complete(&state.syscall, &mut state.regs, &mut state.sregs, rsp);
+                state.sregs.cr2 = entered.cr2;
                 Ok(Ring3Exit::Syscall)
             }
             End::Kicked => Ok(Ring3Exit::Kicked),
