@@ -5,18 +5,40 @@
 //! volume 2; where that leaves a flag undefined they do what is cheapest.
 
 mod alu;
+mod bit_test;
+mod bits;
 mod branch;
 mod condition;
 mod data;
+mod divide;
+mod double_shift;
+mod flag_ops;
+mod hints;
+mod multiply;
+mod shift;
 mod stack;
+#[cfg(test)]
+mod testing;
 
 use iced_x86::{Instruction, OpKind};
 
 use super::code::op::{Handler, Op};
 
 /// The groups. Most instructions belong to the first ones.
-const GROUPS: [fn(&Instruction, &mut Op) -> Option<Handler>; 4] =
-    [data::translate, alu::translate, branch::translate, stack::translate];
+const GROUPS: &[fn(&Instruction, &mut Op) -> Option<Handler>] = &[
+    data::translate,
+    alu::translate,
+    branch::translate,
+    stack::translate,
+    shift::translate,
+    bit_test::translate,
+    hints::translate,
+    multiply::translate,
+    divide::translate,
+    bits::translate,
+    double_shift::translate,
+    flag_ops::translate,
+];
 
 /// Translates one instruction. What no group knows becomes an operation that stops with [`super::step::Stop::Unknown`].
 pub(crate) fn translate(instruction: &Instruction) -> Op {
