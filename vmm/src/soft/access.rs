@@ -11,6 +11,13 @@ use super::mmu::walk::is_canonical;
 use super::step::{Step, Stop};
 use super::word::Word;
 
+/// Of a write that is done completely or not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Check,
+    Write,
+}
+
 impl Cpu {
     /// Reads a value of size `T`, zero-extended.
     ///
@@ -99,6 +106,45 @@ impl Cpu {
             Ok(place) => Ok(place),
             Err(exception) => self.raise(exception),
         }
+    }
+
+    /// Reads bytes.
+    ///
+    /// # Errors
+    /// The access faults, or leads where no RAM is.
+    pub(crate) fn read_bytes(&mut self, linear: u64, to: &mut [u8]) -> Step {
+        let mut done = 0;
+        while let Some(rest) = to.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let at = linear.wrapping_add(done as u64);
+            let len = to_page_end(at).min(rest.len());
+            let place = self.locate(at, Kind::Read, self.user)?;
+            let (Place::Ram(offset), Some(part)) = (place, rest.get_mut(..len)) else { return Err(Stop::Unknown) };
+            self.mmu.ram.read(offset, part);
+            done += len;
+        }
+        Ok(())
+    }
+
+    /// Writes bytes, all or none.
+    ///
+    /// # Errors
+    /// As for [`Self::write`]; or it leads where no RAM is.
+    pub(crate) fn write_bytes(&mut self, linear: u64, from: &[u8]) -> Step {
+        for pass in [Pass::Check, Pass::Write] {
+            let mut done = 0;
+            while let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
+                let at = linear.wrapping_add(done as u64);
+                let len = to_page_end(at).min(rest.len());
+                let place = self.locate(at, Kind::Write, self.user)?;
+                self.refuse_code(place)?;
+                let (Place::Ram(offset), Some(part)) = (place, rest.get(..len)) else { return Err(Stop::Unknown) };
+                if pass == Pass::Write {
+                    self.mmu.ram.write(offset, part);
+                }
+                done += len;
+            }
+        }
+        Ok(())
     }
 
     /// Checks that `len` bytes can be written, as a read-modify-write does before it reads.

@@ -7,7 +7,9 @@ use super::flags::Flags;
 use super::mmu::Mmu;
 use super::ram::Ram;
 use super::step::{Exception, Step, Stop};
+use super::system::System;
 use super::word::Word;
+use crate::cpu::xstate::Layout;
 
 /// Numbers of general registers, as instructions encode them.
 pub(crate) const RAX: u8 = 0;
@@ -64,6 +66,11 @@ pub(crate) struct Cpu {
     pub(crate) mmu: Mmu,
     /// Segments, tables, and the control registers as they were loaded; `mmu.paging` has those that paging uses.
     pub(crate) sregs: kvm_sregs,
+    /// What system instructions work on besides.
+    pub(crate) system: System,
+    /// The instruction before was one behind which no interrupt is taken yet (STI, MOV SS). To be cleared, and honoured,
+    /// by who runs instructions.
+    pub(crate) shadow: bool,
     /// Start of the page that holds the running instruction.
     pub(crate) page: u64,
     /// The exception of [`Stop::Fault`].
@@ -74,6 +81,11 @@ pub(crate) struct Cpu {
     pub(crate) port_answer: Option<u32>,
     /// FPU and vector units, while their state is here and not in KVM.
     pub(crate) extended: Option<Extended>,
+    /// Where its components lie in memory.
+    pub(crate) xstate: Layout,
+    pub(crate) xcr0: u64,
+    /// XCR0 was written since KVM was told.
+    pub(crate) xcr0_is_new: bool,
     /// The access of [`Stop::Device`].
     pub(crate) device: Option<DeviceAccess>,
     /// Accesses of the running instruction that devices have answered, with the value for reads.
@@ -93,11 +105,16 @@ impl Cpu {
             user: false,
             mmu: Mmu::new(ram),
             sregs: *sregs,
+            system: System::default(),
+            shadow: false,
             page: 0,
             exception: None,
             port: None,
             port_answer: None,
             extended: None,
+            xstate: Layout::from_cpuid(&[]),
+            xcr0: 1,
+            xcr0_is_new: true,
             device: None,
             answered: Vec::new(),
             code_written: 0,

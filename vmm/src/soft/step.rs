@@ -21,6 +21,13 @@ impl Exception {
     /// Device (FPU) not available.
     pub(crate) const DEVICE_NOT_AVAILABLE: Self = Self::plain(7);
 
+    /// Debug.
+    pub(crate) const DEBUG: Self = Self::plain(1);
+    /// An x87 exception that is not masked.
+    pub(crate) const FLOATING_POINT: Self = Self::plain(16);
+    /// An exception while another one was being delivered.
+    pub(crate) const DOUBLE_FAULT: Self = Self { error_code: Some(0), ..Self::plain(8) };
+
     const fn plain(vector: u8) -> Self {
         Self { vector, error_code: None, address: None }
     }
@@ -28,6 +35,21 @@ impl Exception {
     /// General protection, with a selector or zero.
     pub(crate) const fn general_protection(error_code: u32) -> Self {
         Self { vector: 13, error_code: Some(error_code), address: None }
+    }
+
+    /// Invalid task state segment.
+    pub(crate) const fn invalid_task(error_code: u32) -> Self {
+        Self { error_code: Some(error_code), ..Self::plain(10) }
+    }
+
+    /// Segment not present.
+    pub(crate) const fn not_present(error_code: u32) -> Self {
+        Self { error_code: Some(error_code), ..Self::plain(11) }
+    }
+
+    /// Stack fault.
+    pub(crate) const fn stack_fault(error_code: u32) -> Self {
+        Self { error_code: Some(error_code), ..Self::plain(12) }
     }
 
     /// Page fault at `address`.
