@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::code::cache::Cache;
+use super::code::op::instructions;
 use super::cpu::Cpu;
 use super::step::Stop;
 
@@ -69,7 +70,7 @@ impl Interpreter {
                 return Err(stop);
             }
         }
-        self.instructions += ops.len() as u64;
+        self.instructions += instructions(ops);
         Ok(())
     }
 
@@ -98,8 +99,13 @@ impl Interpreter {
     /// Forgets the code that the instruction at RIP writes to, and runs it, without remembering any code.
     #[cold]
     fn write_to_code(&mut self) -> Result<(), Stop> {
-        self.cache.forget(self.cpu.code_written, &mut self.cpu);
+        self.forget_written_code();
         self.step()
+    }
+
+    /// Forgets the code in the page that [`Stop::Code`] is about.
+    pub(crate) fn forget_written_code(&mut self) {
+        self.cache.forget(self.cpu.code_written, &mut self.cpu);
     }
 
     /// Runs the instruction again that a device has answered.

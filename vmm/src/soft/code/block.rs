@@ -1,6 +1,6 @@
 //! Decodes instructions up to the next one that may go elsewhere.
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 
 use super::super::cpu::Cpu;
 use super::super::ops;
@@ -16,23 +16,32 @@ fn go_on(cpu: &mut Cpu, op: &Op) -> Step {
     Ok(())
 }
 
-/// Decodes `bytes`, which are at `address`, into `ops`, and returns how many of the bytes they are.
+/// What was decoded.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Decoded {
+    /// Bytes of code.
+    pub(crate) len: usize,
+    /// Accesses to memory that the instructions make when each runs once, string instructions counted as one.
+    pub(crate) accesses: u16,
+}
+
+/// Decodes `bytes`, which are at `address`, into `ops`.
 ///
-/// The last of them sets RIP. Stops before an instruction that is not complete; if that is the first one, the result is zero.
-pub(crate) fn decode(bytes: &[u8], address: u64, ops: &mut Vec<Op>) -> usize {
+/// The last of them sets RIP. Stops before an instruction that is not complete; if that is the first one, the length is zero.
+pub(crate) fn decode(bytes: &[u8], address: u64, ops: &mut Vec<Op>) -> Decoded {
     decode_up_to(MAX_OPS, bytes, address, ops)
 }
 
 /// Decodes the one instruction that `bytes` starts with and returns its length, zero if it is not complete.
 pub(crate) fn decode_one(bytes: &[u8], address: u64, ops: &mut Vec<Op>) -> usize {
-    decode_up_to(1, bytes, address, ops)
+    decode_up_to(1, bytes, address, ops).len
 }
 
-fn decode_up_to(most: usize, bytes: &[u8], address: u64, ops: &mut Vec<Op>) -> usize {
+fn decode_up_to(most: usize, bytes: &[u8], address: u64, ops: &mut Vec<Op>) -> Decoded {
     let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
     let mut instruction = Instruction::default();
     let first = ops.len();
-    let mut used = 0;
+    let mut decoded = Decoded::default();
     while ops.len() - first < most && decoder.can_decode() {
         decoder.decode_out(&mut instruction);
         if decoder.last_error() == iced_x86::DecoderError::NoMoreBytes {
@@ -40,19 +49,26 @@ fn decode_up_to(most: usize, bytes: &[u8], address: u64, ops: &mut Vec<Op>) -> u
         }
         let op = ops::translate(&instruction);
         ops.push(op);
-        used = decoder.position();
+        decoded.len = decoder.position();
+        decoded.accesses += accesses(&instruction);
         if ends_block(&instruction) {
-            return used;
+            return decoded;
         }
     }
-    if used > 0 {
-        let next = address.wrapping_add(used as u64);
+    if decoded.len > 0 {
+        let next = address.wrapping_add(decoded.len as u64);
         let mut op = Op::at(next, 0);
         op.run = go_on;
         op.imm = next;
         ops.push(op);
     }
-    used
+    decoded
+}
+
+fn accesses(instruction: &Instruction) -> u16 {
+    let operands =
+        (0..instruction.op_count()).filter(|operand| instruction.op_kind(*operand) == OpKind::Memory);
+    u16::try_from(operands.count()).unwrap_or_default() + u16::from(instruction.is_stack_instruction())
 }
 
 /// Whether nothing may follow `instruction` in a block: it sets RIP, or changes how what follows is to be read.

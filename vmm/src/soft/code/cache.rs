@@ -11,7 +11,7 @@ use super::super::mmu::Place;
 use super::super::mmu::tlb::Kind;
 use super::super::step::{Step, Stop};
 use super::block;
-use super::op::Op;
+use super::op::{Op, instructions};
 
 /// Places for blocks, each for one of the addresses that share it.
 const SLOTS: usize = 1 << 15;
@@ -39,16 +39,32 @@ struct Block {
     ops: u16,
     /// Bytes of code.
     len: u16,
+    /// Accesses to memory of one run.
+    accesses: u16,
     /// Of ring 3.
     user: bool,
+    /// Times it was run.
+    runs: u32,
 }
 
-const EMPTY: Block =
-    Block { start: NOWHERE, generation: 0, ram: 0, first_op: 0, first_byte: 0, ops: 0, len: 0, user: false };
+const EMPTY: Block = Block {
+    start: NOWHERE,
+    generation: 0,
+    ram: 0,
+    first_op: 0,
+    first_byte: 0,
+    ops: 0,
+    len: 0,
+    accesses: 0,
+    user: false,
+    runs: 0,
+};
 
-/// How often what was looked for was there.
+/// What there is to say about how well the cache did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CacheStats {
+    /// Accesses to memory of the blocks that are no longer kept.
+    pub(crate) accesses: u64,
     /// Blocks decoded.
     pub(crate) decoded: u64,
     /// Instructions that straddle two pages, which are decoded each time.
@@ -71,6 +87,9 @@ pub(crate) struct Cache {
     /// What was last decoded without being remembered.
     once: Vec<Op>,
     pub(crate) stats: CacheStats,
+    /// Instructions by the address of their block, for blocks of ring 0 that are no longer kept; `None` if nobody
+    /// wants to know.
+    profile: Option<HashMap<u64, u64>>,
 }
 
 impl Default for Cache {
@@ -82,6 +101,7 @@ impl Default for Cache {
             pages: HashMap::new(),
             once: Vec::new(),
             stats: CacheStats::default(),
+            profile: None,
         }
     }
 }
@@ -100,14 +120,17 @@ impl Cache {
     #[inline(always)]
     pub(crate) fn find(&mut self, cpu: &mut Cpu) -> Step<&[Op]> {
         let (rip, user) = (cpu.rip, cpu.user);
-        let block = &self.slots[slot_of(rip)];
+        let slot = slot_of(rip);
+        let block = &self.slots[slot];
         let fresh = block.start == rip
             && block.user == user
             && block.generation == cpu.mmu.tlb.code_generation(rip)
             && (!user || self.is_unchanged(block, cpu));
         if fresh {
-            let first = block.first_op as usize;
-            return Ok(&self.ops[first..first + usize::from(block.ops)]);
+            let (first, ops) = (block.first_op as usize, usize::from(block.ops));
+            let runs = &mut self.slots[slot].runs;
+            *runs = runs.saturating_add(1);
+            return Ok(&self.ops[first..first + ops]);
         }
         self.find_slowly(cpu)
     }
@@ -138,11 +161,13 @@ impl Cache {
         let len = (0x1000 - (ram & 0xfff)).min(WINDOW);
         cpu.mmu.ram.read(ram, &mut window[..len]);
         let (first_op, first_byte) = (self.ops.len(), self.bytes.len());
-        let used = block::decode(&window[..len], rip, &mut self.ops);
+        let decoded = block::decode(&window[..len], rip, &mut self.ops);
+        let used = decoded.len;
         if used == 0 {
             return self.decode_once(cpu);
         }
         self.stats.decoded += 1;
+        self.retire(slot);
         if user {
             self.bytes.extend_from_slice(&window[..used]);
         } else {
@@ -159,7 +184,9 @@ impl Cache {
             first_byte: u32::try_from(first_byte).expect(narrow),
             ops: u16::try_from(self.ops.len() - first_op).expect(narrow),
             len: u16::try_from(used).expect(narrow),
+            accesses: decoded.accesses,
             user,
+            runs: 1,
         };
         Ok(&self.ops[first_op..])
     }
@@ -196,12 +223,35 @@ impl Cache {
     pub(crate) fn forget(&mut self, page: usize, cpu: &mut Cpu) {
         self.stats.rewritten += 1;
         for slot in self.pages.remove(&page).unwrap_or_default() {
-            let block = &mut self.slots[slot];
+            let block = self.slots[slot];
             if !block.user && block.ram & !0xfff == page {
-                *block = EMPTY;
+                self.retire(slot);
             }
         }
         cpu.mmu.set_code(page, false);
+    }
+
+    /// Empties a slot, and counts what ran there.
+    fn retire(&mut self, slot: usize) {
+        let block = std::mem::replace(&mut self.slots[slot], EMPTY);
+        let runs = u64::from(block.runs);
+        self.stats.accesses += runs * u64::from(block.accesses);
+        if let Some(profile) = self.profile.as_mut().filter(|_| runs > 0 && !block.user) {
+            let first = block.first_op as usize;
+            let ops = &self.ops[first..first + usize::from(block.ops)];
+            *profile.entry(block.start).or_default() += runs * instructions(ops);
+        }
+    }
+
+    /// Counts instructions by block from now on.
+    pub(crate) fn start_profile(&mut self) {
+        self.profile = Some(HashMap::new());
+    }
+
+    /// Empties the cache, for its figures: instructions of ring 0 by the address of their block.
+    pub(crate) fn finish(&mut self) -> HashMap<u64, u64> {
+        (0..SLOTS).for_each(|slot| self.retire(slot));
+        self.profile.take().unwrap_or_default()
     }
 
     fn start_over(&mut self, cpu: &mut Cpu) {
@@ -210,7 +260,7 @@ impl Cache {
             cpu.mmu.set_code(*page, false);
         }
         self.pages.clear();
-        self.slots.fill(EMPTY);
+        (0..SLOTS).for_each(|slot| self.retire(slot));
         self.ops.clear();
         self.bytes.clear();
     }

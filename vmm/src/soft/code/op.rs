@@ -55,6 +55,12 @@ impl Op {
         }
     }
 
+    /// Whether it stands for no instruction: it only ends a block.
+    #[inline(always)]
+    pub(crate) fn is_end(&self) -> bool {
+        self.at >> 12 == 0
+    }
+
     /// Address of the memory operand.
     #[inline(always)]
     pub(crate) fn address(&self, cpu: &Cpu) -> u64 {
@@ -80,4 +86,10 @@ impl Op {
     pub(crate) fn next_rip(&self, cpu: &Cpu) -> u64 {
         self.rip(cpu).wrapping_add(u64::from(self.at >> 12))
     }
+}
+
+/// How many instructions a block has.
+#[inline(always)]
+pub(crate) fn instructions(ops: &[Op]) -> u64 {
+    ops.len() as u64 - u64::from(ops.last().is_some_and(Op::is_end))
 }

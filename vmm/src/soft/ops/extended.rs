@@ -31,7 +31,7 @@ const MAX_AREA: usize = 4096;
 
 /// Components: x87 and SSE.
 const X87: u8 = 1;
-const SSE: u8 = 2;
+pub(super) const SSE: u8 = 2;
 /// Control word after initialisation.
 const FCW_INIT: u16 = 0x37f;
 /// Status word: exception flags, stack fault, pending, busy.
@@ -42,7 +42,7 @@ const FSW_PENDING: u16 = 1 << 7;
 const MXCSR_MASK: u32 = 0xffff;
 
 /// The state, for an instruction that uses x87 or vector units.
-fn state(cpu: &mut Cpu) -> Step<&mut ExtendedState> {
+pub(super) fn state(cpu: &mut Cpu) -> Step<&mut ExtendedState> {
     if cpu.mmu.paging.cr0 & (CR0_TS | CR0_EM) != 0 {
         return cpu.raise(Exception::DEVICE_NOT_AVAILABLE);
     }
@@ -53,7 +53,7 @@ fn state(cpu: &mut Cpu) -> Step<&mut ExtendedState> {
 }
 
 /// The state to be changed; `components` will no longer be in their initial state.
-fn state_mut(cpu: &mut Cpu, components: u8) -> Step<&mut ExtendedState> {
+pub(super) fn state_mut(cpu: &mut Cpu, components: u8) -> Step<&mut ExtendedState> {
     state(cpu)?;
     let Some(extended) = &mut cpu.extended else { return Err(Stop::Extended) };
     extended.is_dirty = true;
