@@ -30,13 +30,18 @@ pub(crate) fn register(register: Register) -> Option<u8> {
     Some(if high { number | HIGH_BYTE } else { number })
 }
 
-/// Puts the memory operand of `instruction` into `op`. `None` if it is not one of 64-bit mode.
-pub(crate) fn memory(instruction: &Instruction, op: &mut Op) -> Option<()> {
-    op.segment = match instruction.memory_segment() {
+/// The segment of the memory operand, as a number of `Cpu::bases`.
+pub(crate) fn segment(instruction: &Instruction) -> u8 {
+    match instruction.memory_segment() {
         Register::FS => FS,
         Register::GS => GS,
         _ => NO_BASE,
-    };
+    }
+}
+
+/// Puts the memory operand of `instruction` into `op`. `None` if it is not one of 64-bit mode.
+pub(crate) fn memory(instruction: &Instruction, op: &mut Op) -> Option<()> {
+    op.segment = segment(instruction);
     op.disp = instruction.memory_displacement64();
     op.base = match instruction.memory_base() {
         Register::None | Register::RIP => ZERO,

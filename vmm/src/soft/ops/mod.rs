@@ -5,6 +5,7 @@
 //! volume 2; where that leaves a flag undefined they do what is cheapest.
 
 mod alu;
+mod atomic;
 mod bit_test;
 mod bits;
 mod branch;
@@ -17,6 +18,7 @@ mod hints;
 mod multiply;
 mod shift;
 mod stack;
+mod string;
 #[cfg(test)]
 mod testing;
 
@@ -31,6 +33,8 @@ const GROUPS: &[fn(&Instruction, &mut Op) -> Option<Handler>] = &[
     branch::translate,
     stack::translate,
     shift::translate,
+    atomic::translate,
+    string::translate,
     bit_test::translate,
     hints::translate,
     multiply::translate,
