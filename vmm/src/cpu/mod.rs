@@ -2,11 +2,14 @@
 //!
 //! A [`CpuEngine`] runs guest code until something for the machine happens and hands that over as an [`Exit`].
 //! [`exit::handle`] turns an exit into an [`Action`]; it needs no VM, only buses. `thread` runs an engine,
-//! `halt_watch` notices a guest that has halted for good, `page_walk` reads guest virtual memory.
+//! `halt_watch` notices a guest that has halted for good, `page_walk` reads guest virtual memory. `cpuid`, `msrs` and
+//! `registers` are the state that every engine's vCPU starts with.
 
+pub(crate) mod cpuid;
 pub(crate) mod death;
 pub(crate) mod exit;
 pub(crate) mod halt_watch;
+pub(crate) mod msrs;
 pub(crate) mod page_walk;
 pub(crate) mod registers;
 pub(crate) mod thread;

@@ -1,8 +1,8 @@
 //! Everything that names KVM: the machine it gives us and the CPU engine on top of it.
 //!
 //! [`Host`] is the open `/dev/kvm`, [`KvmMachine`] the virtual machine with its in-kernel interrupt controllers,
-//! [`KvmCpu`] its vCPU as a [`crate::cpu::CpuEngine`]. `cpuid`, `msrs`, `registers` and `lapic` compute the state a
-//! vCPU starts with. What a KVM without hardware assistance needs besides is in `without_hardware`, and nowhere else.
+//! [`KvmCpu`] its vCPU as a [`crate::cpu::CpuEngine`]. `msrs` and `lapic` set the state a vCPU
+//! starts with. What a KVM without hardware assistance needs besides is in `without_hardware`, and nowhere else.
 //! `ring3` is the other way to use KVM there: for the guest's programs only, with its kernel in our interpreter.
 
 #![expect(
@@ -11,7 +11,6 @@
 )]
 
 mod cpu;
-mod cpuid;
 mod death;
 mod event_frame;
 mod gate;
@@ -151,7 +150,7 @@ impl Host {
             .kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(KvmError::call("read supported CPUID"))?;
-        cpuid::shape(cpuid.as_mut_slice(), self.kvm.check_extension(Cap::TscDeadlineTimer));
+        crate::cpu::cpuid::shape(cpuid.as_mut_slice(), self.kvm.check_extension(Cap::TscDeadlineTimer));
         Ok(cpuid)
     }
 }

@@ -1,16 +1,12 @@
-//! The model-specific registers that firmware would have set before a kernel starts.
+//! Reading and writing model-specific registers of a vCPU.
 
 use kvm_bindings::{Msrs, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
 
 use super::KvmError;
+use crate::cpu::msrs::{MISC_ENABLE, MTRR_DEF_TYPE};
 
-/// IA32_MISC_ENABLE, bit 0: fast string operations.
-const MISC_ENABLE: (u32, u64) = (0x1a0, 1);
-/// IA32_MTRR_DEF_TYPE: MTRRs on (bit 11), everything write-back (6).
-const MTRR_DEF_TYPE: (u32, u64) = (0x2ff, 1 << 11 | 6);
-
-/// Sets them.
+/// Sets those that firmware would have set before a kernel starts.
 pub(super) fn set_boot_msrs(vcpu: &VcpuFd) -> Result<(), KvmError> {
     write(vcpu, &[MISC_ENABLE, MTRR_DEF_TYPE], "set the boot MSRs")
 }

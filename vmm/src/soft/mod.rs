@@ -4,19 +4,33 @@
 //! - `cpu` is the state of the guest's CPU, `flags` its flags, `mmu` its paging, `access` its memory accesses on `ram`.
 //! - `code` decodes instructions into operations and keeps them; `ops` says what each does; `step` is what it comes to.
 //! - `interpreter` runs them; `interrupts` are the interrupt controllers.
+//! - `exception` delivers exceptions and interrupts, by `delivery` and `gate`; `descriptors` and `segments` are about the
+//!   guest's descriptor tables, `privilege` about who may do what.
+//! - `system` is what only system instructions touch: `msrs`, `cpuid`, `clock` and the guest's view of it, `pvclock`.
 
 mod access;
 mod attention;
+mod clock;
 mod code;
 mod cpu;
+mod cpuid;
+mod delivery;
+mod descriptors;
+mod exception;
 mod extended;
 mod flags;
+mod gate;
 mod interpreter;
 mod interrupts;
 mod mmu;
+mod msrs;
 mod ops;
+mod privilege;
+mod pvclock;
 mod ram;
+mod segments;
 mod step;
+mod system;
 #[cfg(test)]
 mod testing;
 mod word;

@@ -3,6 +3,8 @@
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 use vm_memory::{Bytes, GuestAddress};
 
+pub(crate) mod tables;
+
 use super::cpu::Cpu;
 use super::interpreter::Interpreter;
 use super::mmu::walk::{CR0_PG, CR0_WP, EFER_NXE};
@@ -68,10 +70,16 @@ pub(crate) fn system_registers() -> kvm_sregs {
 
 /// An interpreter that is about to run `code`.
 pub(crate) fn interpreter(code: &[u8]) -> Interpreter {
+    memory_interpreter(code).1
+}
+
+/// The same, with its memory.
+pub(crate) fn memory_interpreter(code: &[u8]) -> (GuestMemory, Interpreter) {
     let memory = memory();
     memory.write_slice(code, GuestAddress(CODE)).unwrap();
     let regs = kvm_regs { rip: CODE, rsp: STACK, rflags: 2, ..Default::default() };
-    Interpreter::new(Cpu::new(Ram::map(&memory).unwrap(), &regs, &system_registers(), 48))
+    let cpu = Cpu::new(Ram::map(&memory).unwrap(), &regs, &system_registers(), 48);
+    (memory, Interpreter::new(cpu))
 }
 
 /// Runs `code` to its end, after `prepare`.

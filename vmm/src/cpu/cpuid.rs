@@ -1,4 +1,5 @@
-//! What the guest's CPUID instruction says: what KVM supports, with one processor of our own shape.
+//! What the guest's CPUID instruction says: what KVM supports, with one processor of our own shape. Each engine hides
+//! from that what it lacks.
 //!
 //! Intel SDM volume 2A "CPUID", AMD APM volume 3 appendix E; KVM's own leaves from 0x4000_0000 (paravirtual clock and
 //! the like) are kept as KVM gives them.
@@ -15,7 +16,7 @@ const HYPER_THREADING: u32 = 1 << 28;
 const AMD_CMP_LEGACY: u32 = 1 << 1;
 
 /// Gives the entries the shape of a machine with one processor, local APIC id 0.
-pub(super) fn shape(entries: &mut [kvm_cpuid_entry2], tsc_deadline: bool) {
+pub(crate) fn shape(entries: &mut [kvm_cpuid_entry2], tsc_deadline: bool) {
     for entry in entries {
         match entry.function {
             0x1 => {
