@@ -6,6 +6,8 @@
 
 mod lanes;
 mod moves;
+#[cfg(test)]
+mod tests;
 
 use iced_x86::{Instruction, OpKind, Register};
 
