@@ -13,6 +13,7 @@ mod condition;
 mod data;
 mod divide;
 mod double_shift;
+mod extended;
 mod flag_ops;
 mod hints;
 mod multiply;
@@ -21,6 +22,7 @@ mod stack;
 mod string;
 #[cfg(test)]
 mod testing;
+mod vector;
 
 use iced_x86::{Instruction, OpKind};
 
@@ -42,6 +44,8 @@ const GROUPS: &[fn(&Instruction, &mut Op) -> Option<Handler>] = &[
     bits::translate,
     double_shift::translate,
     flag_ops::translate,
+    vector::translate,
+    extended::translate,
 ];
 
 /// Translates one instruction. What no group knows becomes an operation that stops with [`super::step::Stop::Unknown`].

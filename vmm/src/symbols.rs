@@ -1,0 +1,92 @@
+//! Names for addresses in a guest kernel, from its `System.map`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A map that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SymbolsError {
+    /// The file cannot be read.
+    #[error("cannot read the symbols in {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// It is not a System.map.
+    #[error("{path}, line {line}: not `address type name`; take the System.map of the kernel's build")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from one.
+        line: usize,
+    },
+}
+
+/// Symbols of code, by address.
+#[derive(Debug, Default)]
+pub struct Symbols(Vec<(u64, String)>);
+
+impl Symbols {
+    /// Reads a `System.map`.
+    ///
+    /// # Errors
+    /// It cannot be read, or is something else.
+    pub fn read(path: &Path) -> Result<Self, SymbolsError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| SymbolsError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|line| SymbolsError::Line { path: path.to_owned(), line })
+    }
+
+    /// Parses lines of address, type and name; the error is the number of the first line that is none.
+    fn parse(text: &str) -> Result<Self, usize> {
+        let mut symbols = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let mut words = line.split_ascii_whitespace();
+            let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else {
+                return Err(number + 1);
+            };
+            let address = u64::from_str_radix(address, 16).map_err(|_| number + 1)?;
+            if matches!(kind, "t" | "T" | "w" | "W") {
+                symbols.push((address, name.to_owned()));
+            }
+        }
+        symbols.sort();
+        Ok(Self(symbols))
+    }
+
+    /// The symbol that `address` is in, and how far behind its start.
+    pub fn find(&self, address: u64) -> Option<(&str, u64)> {
+        let behind = self.0.partition_point(|(start, _)| *start <= address);
+        let (start, name) = self.0.get(behind.checked_sub(1)?)?;
+        Some((name, address - start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAP: &str = "\
+ffffffff81000000 T _stext
+ffffffff81000040 t helper
+ffffffff81001000 D data
+ffffffff81000100 T later
+";
+
+    #[test]
+    fn an_address_belongs_to_the_code_before_it() {
+        let symbols = Symbols::parse(MAP).unwrap();
+        assert_eq!(symbols.find(0xffff_ffff_8100_0000), Some(("_stext", 0)));
+        assert_eq!(symbols.find(0xffff_ffff_8100_0048), Some(("helper", 8)));
+        assert_eq!(symbols.find(0xffff_ffff_8100_2000), Some(("later", 0x1f00)));
+        assert_eq!(symbols.find(0x1000), None);
+    }
+
+    #[test]
+    fn another_file_is_refused_with_its_line() {
+        assert_eq!(Symbols::parse("ffffffff81000000 T a\n\x7fELF\n").unwrap_err(), 2);
+        assert_eq!(Symbols::parse("main T a\n").unwrap_err(), 1);
+    }
+}
