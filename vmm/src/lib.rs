@@ -18,9 +18,9 @@ mod kvm;
 mod legacy;
 mod machine;
 pub mod memory;
-#[expect(dead_code, reason = "the engine that uses it is being built on top")]
 mod soft;
 mod sys;
+mod symbols;
 pub mod virtio;
 
 pub use boot::BootError;

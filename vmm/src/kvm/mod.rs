@@ -21,7 +21,6 @@ mod machine;
 mod msrs;
 mod platform;
 mod port_access;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired in with the engine"))]
 mod ring3;
 mod syscall_msrs;
 mod without_hardware;
@@ -35,7 +34,8 @@ use kvm_ioctls::{Cap, Kvm};
 use cpu::KvmCpu;
 use machine::KvmMachine;
 pub(crate) use platform::KvmPlatform;
-pub(crate) use ring3::ExtendedState;
+pub(crate) use ring3::{ExtendedState, Ring3, Ring3Exit, Ring3State};
+pub(crate) use syscall_msrs::SyscallMsrs;
 
 /// The only API version there has ever been since 2007.
 const API_VERSION: i32 = 12;

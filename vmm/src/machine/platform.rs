@@ -8,6 +8,7 @@ use crate::cpu::CpuEngine;
 use crate::interrupt::InterruptLine;
 use crate::kvm::{Host, KvmError, KvmPlatform};
 use crate::memory::GuestMemory;
+use crate::soft::SoftPlatform;
 
 /// An engine's side of one machine.
 pub(crate) trait Platform: Send {
@@ -43,8 +44,10 @@ pub(crate) trait Platform: Send {
 /// KVM is absent or refused; both engines run the guest's programs on it.
 pub(super) fn open(choice: Engine, memory: &GuestMemory) -> Result<Box<dyn Platform>, KvmError> {
     let host = Host::open()?;
-    match choice {
-        Engine::Auto | Engine::Kvm => Ok(Box::new(KvmPlatform::new(host, memory)?)),
-        Engine::Soft => Err(KvmError::Lacks { what: "the software engine".into() }),
-    }
+    let soft = match choice {
+        Engine::Auto => !Host::has_virtualisation(),
+        Engine::Kvm => false,
+        Engine::Soft => true,
+    };
+    Ok(if soft { Box::new(SoftPlatform::new(&host, memory)?) } else { Box::new(KvmPlatform::new(host, memory)?) })
 }

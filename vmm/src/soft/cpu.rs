@@ -165,6 +165,8 @@ impl Cpu {
             rflags,
         };
         let mut sregs = self.sregs;
+        let paging = &self.mmu.paging;
+        (sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer) = (paging.cr0, paging.cr3, paging.cr4, paging.efer);
         sregs.fs.base = self.bases[FS as usize];
         sregs.gs.base = self.bases[GS as usize];
         (regs, sregs)

@@ -16,6 +16,7 @@ mod cpu;
 mod cpuid;
 mod delivery;
 mod descriptors;
+mod engine;
 mod exception;
 mod extended;
 mod flags;
@@ -25,6 +26,7 @@ mod interrupts;
 mod mmu;
 mod msrs;
 mod ops;
+mod platform;
 mod privilege;
 mod pvclock;
 mod ram;
@@ -34,3 +36,5 @@ mod system;
 #[cfg(test)]
 mod testing;
 mod word;
+
+pub(crate) use platform::SoftPlatform;

@@ -1,0 +1,313 @@
+//! The run loop: interprets the kernel, lets programs run natively, delivers interrupts, waits when the CPU halts.
+//!
+//! ```text
+//!          ┌──────────────────────────── look: requests, timers, interrupts ◄──────────────┐
+//!          ▼                                                                               │
+//!   ring 0: interpret ── privilege, port, device, fault, halt, a few thousand instructions ─┤
+//!   ring 3: interpret the first RENT instructions, ─────────────────────────────────────────┤
+//!           then enter it natively ── event, kick, timer ──────────────────────────────────┘
+//! ```
+//!
+//! Entering ring 3 natively costs as much as interpreting some two thousand instructions. Nobody knows beforehand how
+//! many will come before the next system call or page fault; so the interpreter goes on in ring 3 until it has spent that
+//! much, and only then pays for the entry. That costs at most twice what knowing would (the "ski rental" problem).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvm_bindings::CpuId;
+
+use super::attention::Attention;
+use super::clock::Clock;
+use super::cpu::Cpu;
+use super::cpuid::Cpuid;
+use super::exception::{self, Event, Undelivered};
+use super::extended::Extended;
+use super::flags;
+use super::interpreter::{Interpreter, Pause};
+use super::interrupts::{Accepts, Controllers, Interrupt};
+use super::ram::Ram;
+use super::step::Stop;
+use super::system::System;
+use crate::boot::Entry;
+use crate::cpu::death::{Death, disassemble, mode};
+use crate::cpu::xstate::Layout;
+use crate::cpu::{Action, CpuEngine, CpuError, Exit, Kick, page_walk, registers};
+use crate::kvm::{KvmError, Ring3, Ring3Exit, Ring3State, SyscallMsrs};
+use crate::machine::VmExit;
+use crate::memory::GuestMemory;
+use crate::sys::tsc::tsc;
+
+/// Instructions of ring 3 to interpret before a native entry.
+const RENT: u64 = 2000;
+/// Instructions of ring 0 between two looks at the timers.
+const STRETCH: u64 = 2000;
+/// Longest instruction.
+const MAX_INSTRUCTION: usize = 15;
+
+/// The CPU of a machine whose kernel is interpreted.
+pub(crate) struct SoftCpu {
+    interpreter: Interpreter,
+    ring3: Ring3,
+    controllers: Arc<Controllers>,
+    attention: Arc<Attention>,
+    memory: GuestMemory,
+    /// Instructions of ring 3 interpreted since it was entered from ring 0.
+    rented: u64,
+}
+
+/// What to do after a stop.
+type Then = Option<VmExit>;
+
+impl SoftCpu {
+    /// A CPU over `memory`, about to start at `entry`.
+    ///
+    /// # Errors
+    /// The memory cannot be mapped, or does not hold the first tables.
+    pub(crate) fn new(
+        memory: &GuestMemory,
+        entry: Entry,
+        cpuid: &CpuId,
+        ring3: Ring3,
+        controllers: Arc<Controllers>,
+        attention: Arc<Attention>,
+    ) -> Result<Self, KvmError> {
+        let refused = |what| move |error: std::io::Error| KvmError::Call { what, source: error };
+        let mut sregs = kvm_bindings::kvm_sregs::default();
+        registers::set_system_registers(&mut sregs, entry, memory)
+            .map_err(std::io::Error::other)
+            .map_err(refused("build the first page tables"))?;
+        let ram = Ram::map(memory).map_err(refused("map guest memory"))?;
+        let cpuid = Cpuid::of_host(cpuid.as_slice());
+        let general = registers::general_registers(entry);
+        let mut cpu = Cpu::new(ram, &general, &sregs, cpuid.address_bits());
+        cpu.xstate = Layout::from_cpuid(cpuid.entries());
+        let clock = Clock::of_host(ring3.tsc_khz());
+        cpu.system = System::new(cpuid, clock, Some(controllers.clone()));
+        let interpreter = Interpreter::new(cpu);
+        Ok(Self { interpreter, ring3, controllers, attention, memory: memory.clone(), rented: 0 })
+    }
+
+    /// Delivers what waits, if the CPU takes it now.
+    fn take_interrupt(&mut self) -> Result<(), CpuError> {
+        if !self.controllers.pending() {
+            return Ok(());
+        }
+        let cpu = &self.interpreter.cpu;
+        let maskable = cpu.flags.rest() & flags::IF != 0 && !cpu.shadow;
+        match self.controllers.take(Accepts { maskable, nmi: !cpu.system.nmi_blocked }) {
+            Some(Interrupt::Vector(vector)) => self.deliver(Event::Interrupt(vector)),
+            Some(Interrupt::Nmi) => self.deliver(Event::Nmi),
+            None => Ok(()),
+        }
+    }
+
+    fn deliver(&mut self, event: Event) -> Result<(), CpuError> {
+        loop {
+            match exception::deliver(&mut self.interpreter.cpu, event) {
+                Ok(()) => return Ok(()),
+                Err(Undelivered::Code) => self.interpreter.forget_written_code(),
+                Err(Undelivered::TripleFault) => return Err(self.death("triple fault")),
+                Err(Undelivered::OutsideRam) => return Err(self.death("a stack or table of the CPU is not in RAM")),
+            }
+        }
+    }
+
+    /// Deals with what stopped the interpreter.
+    fn stopped(&mut self, stop: Stop, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<Then, CpuError> {
+        let cpu = &mut self.interpreter.cpu;
+        match stop {
+            Stop::Done | Stop::Again | Stop::Code => Ok(None),
+            Stop::Fault => match cpu.exception.take() {
+                Some(exception) => self.deliver(Event::Exception(exception)).map(|()| None),
+                None => Err(self.death("an exception without a cause")),
+            },
+            Stop::Halt => self.halt(handler),
+            Stop::Port => self.access_port(handler),
+            Stop::Device => self.access_device(handler),
+            Stop::Extended => {
+                cpu.extended = Some(Extended::new(self.ring3.extended_state()?));
+                Ok(None)
+            }
+            Stop::Unknown if cpu.user => self.run_natively(handler),
+            Stop::Unknown => Err(self.death("the interpreter does not know an instruction")),
+        }
+    }
+
+    /// Waits for an interrupt. Nothing but an NMI, which this machine has not, ends a halt with interrupts disabled.
+    fn halt(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<Then, CpuError> {
+        if self.interpreter.cpu.flags.rest() & flags::IF == 0 {
+            return Ok(Some(VmExit::PoweredOff));
+        }
+        loop {
+            self.controllers.advance(tsc());
+            if self.controllers.pending() {
+                return Ok(None);
+            }
+            if self.attention.take() {
+                if let Action::Stop(exit) = handler(Exit::Kicked) {
+                    return Ok(Some(exit));
+                }
+                continue;
+            }
+            self.attention.sleep(self.time_to_deadline());
+        }
+    }
+
+    fn time_to_deadline(&self) -> Option<Duration> {
+        let ticks = self.controllers.deadline()?.saturating_sub(tsc());
+        let nanoseconds = u128::from(ticks) * 1_000_000 / u128::from(self.ring3.tsc_khz().max(1));
+        Some(Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX)))
+    }
+
+    fn access_port(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<Then, CpuError> {
+        let cpu = &mut self.interpreter.cpu;
+        let Some(access) = cpu.port.take() else { return Ok(None) };
+        let mut bytes = access.write.unwrap_or_default().to_le_bytes();
+        let size = usize::from(access.size).min(bytes.len());
+        let (data, _) = bytes.split_at_mut(size);
+        let port = access.port;
+        let action = if access.write.is_some() {
+            if self.controllers.write_port(port, data, tsc()) {
+                Action::Resume
+            } else {
+                handler(Exit::PortWrite { port, data })
+            }
+        } else if self.controllers.read_port(port, data, tsc()) {
+            Action::Resume
+        } else {
+            handler(Exit::PortRead { port, data })
+        };
+        cpu.port_answer = Some(u32::from_le_bytes(bytes));
+        Ok(exit_of(action))
+    }
+
+    fn access_device(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<Then, CpuError> {
+        let cpu = &mut self.interpreter.cpu;
+        let Some(access) = cpu.device.take() else { return Ok(None) };
+        let mut bytes = access.write.unwrap_or_default().to_le_bytes();
+        let size = usize::from(access.size).min(bytes.len());
+        let (data, _) = bytes.split_at_mut(size);
+        let address = access.address;
+        let action = if access.write.is_some() {
+            if self.controllers.write_mmio(address, data, tsc()) {
+                Action::Resume
+            } else {
+                handler(Exit::MmioWrite { address, data })
+            }
+        } else if self.controllers.read_mmio(address, data, tsc()) {
+            Action::Resume
+        } else {
+            handler(Exit::MmioRead { address, data })
+        };
+        cpu.answered.push((access, u64::from_le_bytes(bytes)));
+        Ok(exit_of(action))
+    }
+
+    /// Runs ring 3 under KVM until something happens.
+    fn run_natively(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<Then, CpuError> {
+        let cpu = &mut self.interpreter.cpu;
+        cpu.shadow = false;
+        if let Some(extended) = cpu.extended.take().filter(|extended| extended.is_dirty) {
+            self.ring3.set_extended_state(&extended.state)?;
+        }
+        if std::mem::take(&mut cpu.xcr0_is_new) {
+            self.ring3.set_xcr0(cpu.xcr0)?;
+        }
+        if std::mem::take(&mut cpu.mmu.native_is_stale) {
+            self.ring3.flush();
+        }
+        let (regs, sregs) = cpu.export();
+        let mut state = Ring3State { regs, sregs, syscall: syscall_msrs(cpu) };
+        let until = self.controllers.deadline();
+        let ring3 = &mut self.ring3;
+        let Some(exit) = self.attention.natively(|| ring3.enter(&mut state, until, handler)) else {
+            return Ok(None);
+        };
+        let exit = exit?;
+        cpu.import(&state.regs, &state.sregs);
+        match exit {
+            Ring3Exit::Kernel | Ring3Exit::Syscall | Ring3Exit::Kicked => Ok(None),
+            Ring3Exit::Interpret => self.step_in_ring3(handler),
+            Ring3Exit::Accessed(action) => Ok(exit_of(action)),
+        }
+    }
+
+    /// Interprets an instruction that KVM cannot run.
+    fn step_in_ring3(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<Then, CpuError> {
+        match self.interpreter.step() {
+            Ok(()) => Ok(None),
+            Err(Stop::Unknown) => Err(self.death("neither KVM nor the interpreter knows an instruction")),
+            Err(stop) => self.stopped(stop, handler),
+        }
+    }
+
+    /// One turn of the loop.
+    fn turn(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<Then, CpuError> {
+        if self.attention.take()
+            && let Some(exit) = exit_of(handler(Exit::Kicked))
+        {
+            return Ok(Some(exit));
+        }
+        self.controllers.advance(tsc());
+        self.take_interrupt()?;
+        let interpreter = &mut self.interpreter;
+        let pause = if std::mem::take(&mut interpreter.cpu.shadow) {
+            // Interrupts come only behind the next instruction.
+            interpreter.step().map_or_else(Pause::Stop, |()| Pause::Look)
+        } else if !interpreter.cpu.user {
+            self.rented = 0;
+            interpreter.run(STRETCH, self.attention.wanted())
+        } else if self.rented < RENT && interpreter.cpu.sregs.cs.l == 1 {
+            let before = interpreter.instructions;
+            let pause = interpreter.run(RENT - self.rented, self.attention.wanted());
+            self.rented += interpreter.instructions - before;
+            pause
+        } else {
+            return self.run_natively(handler);
+        };
+        match pause {
+            Pause::Look => Ok(None),
+            Pause::Stop(stop) => self.stopped(stop, handler),
+        }
+    }
+
+    fn death(&self, cause: &str) -> CpuError {
+        let (regs, sregs) = self.interpreter.cpu.export();
+        let paging = page_walk::Paging { cr0: sregs.cr0, cr3: sregs.cr3, cr4: sregs.cr4, efer: sregs.efer };
+        let mut bytes = vec![0; MAX_INSTRUCTION];
+        bytes.truncate(page_walk::read(&self.memory, paging, regs.rip, &mut bytes.clone()));
+        page_walk::read(&self.memory, paging, regs.rip, &mut bytes);
+        let (mode, bitness) = mode(&sregs);
+        let instruction = disassemble(&bytes, bitness, regs.rip);
+        CpuError::Died(Box::new(Death { cause: cause.into(), rip: regs.rip, mode, bytes, instruction }))
+    }
+}
+
+fn syscall_msrs(cpu: &Cpu) -> SyscallMsrs {
+    let msrs = &cpu.system.msrs;
+    SyscallMsrs { star: msrs.star, lstar: msrs.lstar, fmask: msrs.fmask }
+}
+
+fn exit_of(action: Action) -> Then {
+    match action {
+        Action::Stop(exit) => Some(exit),
+        // A halt for good is noticed as it happens.
+        Action::Resume | Action::StopIfHalted => None,
+    }
+}
+
+impl CpuEngine for SoftCpu {
+    fn kicker(&self) -> Arc<dyn Kick> {
+        self.attention.clone()
+    }
+
+    fn run(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<VmExit, CpuError> {
+        self.ring3.adopt_thread()?;
+        loop {
+            if let Some(exit) = self.turn(handler)? {
+                return Ok(exit);
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The software engine's side of a machine: interrupt controllers in user space, and ring 3 under KVM.
+
+use std::sync::Arc;
+
+use vmm_sys_util::eventfd::EventFd;
+
+use super::attention::Attention;
+use super::engine::SoftCpu;
+use super::interrupts::Controllers;
+use crate::boot::Entry;
+use crate::cpu::CpuEngine;
+use crate::interrupt::InterruptLine;
+use crate::kvm::{Host, KvmError, Ring3};
+use crate::machine::Platform;
+use crate::memory::GuestMemory;
+
+/// A machine whose kernel is interpreted.
+pub(crate) struct SoftPlatform {
+    memory: GuestMemory,
+    controllers: Arc<Controllers>,
+    attention: Arc<Attention>,
+    cpuid: kvm_bindings::CpuId,
+    /// Until the CPU takes it.
+    ring3: Option<Ring3>,
+}
+
+impl SoftPlatform {
+    /// A machine with `memory`.
+    ///
+    /// # Errors
+    /// KVM, which runs ring 3, refused.
+    pub(crate) fn new(host: &Host, memory: &GuestMemory) -> Result<Self, KvmError> {
+        let cpuid = host.cpuid()?;
+        let ring3 = Ring3::create(host, memory, &cpuid)?;
+        let attention = Arc::new(Attention::new(ring3.kicker()));
+        let notified = attention.clone();
+        let notify = move || {
+            if let Err(error) = notified.request() {
+                tracing::error!(%error, "cannot tell the CPU of an interrupt");
+            }
+        };
+        let controllers = Controllers::new(Arc::new(notify), ring3.tsc_khz().into());
+        Ok(Self { memory: memory.clone(), controllers, attention, cpuid, ring3: Some(ring3) })
+    }
+}
+
+impl Platform for SoftPlatform {
+    fn cmdline(&self) -> Result<&'static str, KvmError> {
+        Ok("")
+    }
+
+    fn interrupt_line(&self, irq: u32) -> Result<Arc<dyn InterruptLine>, KvmError> {
+        Ok(self.controllers.line(irq))
+    }
+
+    /// The device notices by itself: every write comes by here.
+    fn notify_on_write(&self, _: u64, _: u32, _: &EventFd) -> Result<(), KvmError> {
+        Ok(())
+    }
+
+    fn create_cpu(&mut self, entry: Entry) -> Result<Box<dyn CpuEngine>, KvmError> {
+        let lacks = |what: &str| KvmError::Lacks { what: what.into() };
+        let ring3 = self.ring3.take().ok_or_else(|| lacks("a second vCPU"))?;
+        if !matches!(entry, Entry::Long { .. }) {
+            return Err(KvmError::Entry);
+        }
+        let cpu = SoftCpu::new(
+            &self.memory,
+            entry,
+            &self.cpuid,
+            ring3,
+            self.controllers.clone(),
+            self.attention.clone(),
+        )?;
+        Ok(Box::new(cpu))
+    }
+}
