@@ -1,10 +1,10 @@
-//! Moving data: mov, movzx, movsx, movsxd, lea, cmovcc, setcc, xchg between registers.
+//! Moving data: mov, movzx, movsx, movsxd, lea, cmovcc, setcc, xlat, xchg between registers.
 
-use iced_x86::{Instruction, Mnemonic, OpKind};
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 use super::super::code::op::{Handler, Op};
 use super::super::code::operands::{self, Form, sized};
-use super::super::cpu::Cpu;
+use super::super::cpu::{Cpu, RAX, RBX};
 use super::super::step::Step;
 use super::super::word::Word;
 use super::condition::{conditional, number};
@@ -145,17 +145,59 @@ fn xchg(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
     }
 }
 
+/// AL from a table of bytes.
+fn xlat(cpu: &mut Cpu, op: &Op) -> Step {
+    let byte = op.address(cpu).wrapping_add(cpu.get::<u8>(RAX));
+    let value = cpu.read::<u8>(byte)?;
+    cpu.set::<u8>(RAX, value);
+    Ok(())
+}
+
 pub(super) fn translate(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
     match instruction.mnemonic() {
-        Mnemonic::Mov => mov(instruction, op),
+        // A store that is not to be cached is a store.
+        Mnemonic::Mov | Mnemonic::Movnti => mov(instruction, op),
         Mnemonic::Movzx => extend::<false>(instruction, op),
         Mnemonic::Movsx | Mnemonic::Movsxd => extend::<true>(instruction, op),
         Mnemonic::Lea => lea(instruction, op),
         Mnemonic::Xchg => xchg(instruction, op),
+        Mnemonic::Xlatb if instruction.memory_base() == Register::RBX => {
+            op.base = RBX;
+            op.segment = operands::segment(instruction);
+            Some(xlat)
+        }
         _ => match (instruction.op_count(), instruction.op_kind(0)) {
             (2, _) => cmov(instruction, op),
             (1, OpKind::Register | OpKind::Memory) => setcc(instruction, op),
             _ => None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::cpu::{FS, RDI};
+    use super::super::super::testing::{DATA, run};
+    use super::super::testing::{load, store};
+    use super::*;
+
+    #[test]
+    fn stores_past_the_cache_are_stores() {
+        // movnti [rdi], rbx
+        let cpu = run(&[0x48, 0x0f, 0xc3, 0x1f], |cpu| {
+            (cpu.regs[usize::from(RDI)], cpu.regs[usize::from(RBX)]) = (DATA, !7);
+        });
+        assert_eq!(load::<u64>(&cpu, DATA), !7);
+    }
+
+    #[test]
+    fn bytes_are_looked_up_in_tables() {
+        // fs xlatb
+        let cpu = run(&[0x64, 0xd7], |cpu| {
+            cpu.bases[usize::from(FS)] = 0x100;
+            (cpu.regs[usize::from(RAX)], cpu.regs[usize::from(RBX)]) = (0x1234, DATA);
+            store(cpu, DATA + 0x134, 0x56u8);
+        });
+        assert_eq!(cpu.regs[usize::from(RAX)], 0x1256);
     }
 }

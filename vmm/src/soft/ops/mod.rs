@@ -18,6 +18,7 @@ mod flag_ops;
 mod hints;
 mod multiply;
 mod shift;
+mod small_address;
 mod stack;
 mod string;
 #[cfg(test)]
@@ -44,6 +45,7 @@ const GROUPS: &[fn(&Instruction, &mut Op) -> Option<Handler>] = &[
     bits::translate,
     double_shift::translate,
     flag_ops::translate,
+    small_address::translate,
     vector::translate,
     extended::translate,
 ];
