@@ -118,7 +118,9 @@ impl Cpu {
             let at = linear.wrapping_add(done as u64);
             let len = to_page_end(at).min(rest.len());
             let place = self.locate(at, Kind::Read, self.user)?;
-            let (Place::Ram(offset), Some(part)) = (place, rest.get_mut(..len)) else { return Err(Stop::Unknown) };
+            let (Place::Ram(offset), Some(part)) = (place, rest.get_mut(..len)) else {
+                return Err(Stop::Unknown);
+            };
             self.mmu.ram.read(offset, part);
             done += len;
         }
@@ -137,7 +139,9 @@ impl Cpu {
                 let len = to_page_end(at).min(rest.len());
                 let place = self.locate(at, Kind::Write, self.user)?;
                 self.refuse_code(place)?;
-                let (Place::Ram(offset), Some(part)) = (place, rest.get(..len)) else { return Err(Stop::Unknown) };
+                let (Place::Ram(offset), Some(part)) = (place, rest.get(..len)) else {
+                    return Err(Stop::Unknown);
+                };
                 if pass == Pass::Write {
                     self.mmu.ram.write(offset, part);
                 }
@@ -148,10 +152,16 @@ impl Cpu {
     }
 
     /// Checks that `len` bytes can be written, as a read-modify-write does before it reads.
+    ///
+    /// # Errors
+    /// The access faults.
     #[cold]
-    fn check_write(&mut self, linear: u64, len: usize) -> Step {
+    pub(crate) fn check_write(&mut self, linear: u64, len: usize) -> Step {
         self.locate(linear, Kind::Write, self.user)?;
-        self.locate(linear.wrapping_add(len as u64 - 1), Kind::Write, self.user)?;
+        let first = to_page_end(linear);
+        if first < len {
+            self.locate(linear.wrapping_add(first as u64), Kind::Write, self.user)?;
+        }
         Ok(())
     }
 
@@ -238,4 +248,29 @@ fn within_page<T: Word>(linear: u64) -> bool {
 
 fn to_page_end(linear: u64) -> usize {
     usize::try_from(0x1000 - (linear & 0xfff)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::step::Exception;
+    use super::super::testing::{DATA, TABLES, interpreter};
+    use super::*;
+
+    #[test]
+    fn what_reaches_into_an_absent_page_faults_at_its_start() {
+        let next = DATA + 0x1000;
+        // add [rdi], rax; mov [rdi], rax; mov rax, [rdi]: read-modify-writes fault as writes
+        for (code, error_code) in [([0x48, 0x01, 0x07], 2), ([0x48, 0x89, 0x07], 2), ([0x48, 0x8b, 0x07], 0)]
+        {
+            let mut interpreter = interpreter(&code);
+            let cpu = &mut interpreter.cpu;
+            cpu.write::<u64>(TABLES + 0x3000 + (next >> 12) * 8, 0).unwrap();
+            cpu.regs[0] = 7;
+            cpu.regs[7] = next - 3;
+            assert_eq!(interpreter.step(), Err(Stop::Fault));
+            let cpu = &mut interpreter.cpu;
+            assert_eq!(cpu.exception, Some(Exception::page_fault(next, error_code)), "{code:x?}");
+            assert_eq!(cpu.read::<u16>(next - 3), Ok(0));
+        }
+    }
 }

@@ -62,10 +62,11 @@ fn push_flags<T: Word>(cpu: &mut Cpu, _: &Op) -> Step {
 
 /// The flags that POPF may change: only the kernel has a say on IOPL, and who IOPL admits on IF.
 fn changeable(cpu: &Cpu) -> u64 {
-    if !cpu.user {
-        return UNPRIVILEGED | IF | IOPL;
+    match (cpu.user, cpu.has_io_privilege()) {
+        (false, _) => UNPRIVILEGED | IF | IOPL,
+        (true, true) => UNPRIVILEGED | IF,
+        (true, false) => UNPRIVILEGED,
     }
-    if cpu.flags.rest() & IOPL == IOPL { UNPRIVILEGED | IF } else { UNPRIVILEGED }
 }
 
 fn pop_flags<T: Word>(cpu: &mut Cpu, op: &Op) -> Step {

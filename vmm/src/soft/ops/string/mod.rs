@@ -1,10 +1,11 @@
-//! String instructions: [`copy`] has movs and stos, [`search`] has lods, scas and cmps.
+//! String instructions: [`copy`] has movs and stos, [`search`] lods, scas and cmps, [`port`] ins and outs.
 //!
 //! A repeated one keeps its progress in RCX, RSI and RDI. It goes on for about a page and then stops with
 //! [`Stop::Again`] so that interrupts come in; a fault in its middle leaves the registers at the element that faulted.
 //! Nothing else may have changed then.
 
 mod copy;
+mod port;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -76,7 +77,7 @@ fn repeat<T: Word>(cpu: &mut Cpu, op: &Op, some: impl Fn(&mut Cpu, &Op, u64) -> 
         let done = some(cpu, op, count.min(most))?;
         cpu.regs[usize::from(RCX)] = count.wrapping_sub(done);
         most = most.saturating_sub(done);
-        if !cpu.answered.is_empty() {
+        if !cpu.answered.is_empty() || cpu.port_answer.is_some() {
             // What a device has answered was for this element alone.
             break;
         }
@@ -99,6 +100,12 @@ pub(super) fn translate(instruction: &Instruction, op: &mut Op) -> Option<Handle
             if is(0, OpKind::MemoryESRDI) =>
         {
             copy::stos(instruction, size)
+        }
+        Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd if is(0, OpKind::MemoryESRDI) => {
+            port::ins(instruction, size)
+        }
+        Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd if is(1, OpKind::MemorySegRSI) => {
+            port::outs(instruction, size)
         }
         Mnemonic::Lodsb | Mnemonic::Lodsw | Mnemonic::Lodsd | Mnemonic::Lodsq
             if is(1, OpKind::MemorySegRSI) =>

@@ -1,6 +1,6 @@
 //! What strings come to: directions, sizes, pages, overlaps, faults, devices.
 
-use super::super::super::cpu::{Cpu, DeviceAccess, FS, RAX, RCX, RDI, RSI};
+use super::super::super::cpu::{Cpu, DeviceAccess, FS, PortAccess, RAX, RCX, RDI, RDX, RSI};
 use super::super::super::flags::{ARITHMETIC, CF, DF, SF, ZF};
 use super::super::super::interpreter::Interpreter;
 use super::super::super::step::Stop;
@@ -312,4 +312,63 @@ fn strings_are_compared_up_to_the_difference() {
     });
     assert_eq!(pointers(&cpu), (DATA + 9, OTHER + 9, 79));
     assert!(cpu.flags.zero());
+}
+
+/// Answers the port access that `interpreter` must want, as the engine does.
+fn answer(interpreter: &mut Interpreter, expected: PortAccess, value: u32) -> Result<(), Stop> {
+    assert_eq!(interpreter.step(), Err(Stop::Port));
+    assert_eq!(interpreter.cpu.port.take(), Some(expected));
+    interpreter.cpu.port_answer = Some(value);
+    let result = interpreter.step();
+    interpreter.cpu.port_answer = None;
+    result
+}
+
+#[test]
+fn ports_fill_memory_element_by_element() {
+    // rep insw
+    let mut interpreter = interpreter(&[0xf3, 0x66, 0x6d]);
+    interpreter.cpu.regs[usize::from(RDX)] = 0xffff_01f0;
+    point(&mut interpreter.cpu, 0, DATA, 2);
+    let access = PortAccess { port: 0x1f0, size: 2, write: None };
+    assert_eq!(answer(&mut interpreter, access, 0x1122), Err(Stop::Again));
+    assert_eq!(answer(&mut interpreter, access, 0x3344), Ok(()));
+    assert_eq!(pointers(&interpreter.cpu), (0, DATA + 4, 0));
+    assert_eq!(load::<u64>(&interpreter.cpu, DATA), 0x3344_1122);
+}
+
+#[test]
+fn memory_goes_to_ports_element_by_element() {
+    // rep outsb
+    let mut interpreter = interpreter(&[0xf3, 0x6e]);
+    interpreter.cpu.regs[usize::from(RDX)] = 0x3f8;
+    point(&mut interpreter.cpu, DATA, 0, 2);
+    store(&interpreter.cpu, DATA, 0x2211u16);
+    let access = |byte| PortAccess { port: 0x3f8, size: 1, write: Some(byte) };
+    assert_eq!(answer(&mut interpreter, access(0x11), 0), Err(Stop::Again));
+    assert_eq!(answer(&mut interpreter, access(0x22), 0), Ok(()));
+    assert_eq!(pointers(&interpreter.cpu), (DATA + 2, 0, 0));
+}
+
+#[test]
+fn a_port_is_not_read_for_memory_that_is_not_there() {
+    // insd
+    let mut interpreter = interpreter(&[0x6d]);
+    unmap(&mut interpreter.cpu, OTHER);
+    point(&mut interpreter.cpu, 0, OTHER - 2, 0);
+    assert_eq!(interpreter.step(), Err(Stop::Fault));
+    assert_eq!(interpreter.cpu.exception.and_then(|exception| exception.address), Some(OTHER));
+    assert_eq!(interpreter.cpu.port, None);
+}
+
+#[test]
+fn ring_3_needs_privilege_for_ports() {
+    // outsb
+    let mut interpreter = interpreter(&[0x6e]);
+    interpreter.cpu.user = true;
+    point(&mut interpreter.cpu, DATA, 0, 0);
+    assert_eq!(interpreter.step(), Err(Stop::Fault));
+    assert_eq!(interpreter.cpu.exception.map(|exception| exception.vector), Some(13));
+    interpreter.cpu.flags.set(3 << 12);
+    assert_eq!(interpreter.step(), Err(Stop::Port));
 }
