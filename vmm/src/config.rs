@@ -25,6 +25,12 @@ pub struct VmConfig {
     /// What runs the guest's kernel.
     #[serde(default)]
     pub engine: Engine,
+    /// The kernel's System.map: names the place where it dies.
+    #[serde(default)]
+    pub symbols: Option<PathBuf>,
+    /// Count the kernel's instructions by address; the software engine only.
+    #[serde(default)]
+    pub profile: bool,
     /// RAM in MiB.
     pub memory_mib: u32,
     /// Virtual CPUs; one, so far.
@@ -129,6 +135,8 @@ impl VmConfig {
             initrd: None,
             cmdline: String::new(),
             engine: Engine::Auto,
+            symbols: None,
+            profile: false,
             memory_mib,
             vcpus: 1,
             disks: Vec::new(),

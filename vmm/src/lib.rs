@@ -18,9 +18,10 @@ mod kvm;
 mod legacy;
 mod machine;
 pub mod memory;
+mod profile;
 mod soft;
-mod sys;
 mod symbols;
+mod sys;
 pub mod virtio;
 
 pub use boot::BootError;
@@ -31,3 +32,5 @@ pub use kvm::KvmError;
 pub use legacy::boot_timer::BOOT_TIMER_PORT;
 pub use machine::{BuildError, DeviceError, RunningVm, Vm, VmExit};
 pub use memory::MemoryError;
+pub use profile::{Counters, Profile};
+pub use symbols::{Symbols, SymbolsError};

@@ -3,6 +3,8 @@
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use kvm_bindings::kvm_sregs;
 
+use crate::symbols::Symbols;
+
 /// The end of a guest, with what there is to know about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Death {
@@ -16,12 +18,25 @@ pub struct Death {
     pub bytes: Vec<u8>,
     /// Those bytes as an instruction, where they are one.
     pub instruction: Option<String>,
+    /// The kernel's name for the place, where symbols were given.
+    pub symbol: Option<String>,
+}
+
+impl Death {
+    /// Looks the place up.
+    pub(crate) fn name_place(&mut self, symbols: &Symbols) {
+        self.symbol = symbols.find(self.rip).map(|(name, offset)| format!("{name}+{offset:#x}"));
+    }
 }
 
 impl std::fmt::Display for Death {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { cause, rip, mode, bytes, instruction } = self;
-        write!(f, "{cause} at {rip:#x} ({mode})")?;
+        let Self { cause, rip, mode, bytes, instruction, symbol } = self;
+        write!(f, "{cause} at {rip:#x}")?;
+        if let Some(symbol) = symbol {
+            write!(f, " in {symbol}")?;
+        }
+        write!(f, " ({mode})")?;
         if !bytes.is_empty() {
             write!(f, ", bytes {bytes:02x?}")?;
         }
@@ -89,8 +104,9 @@ mod tests {
             mode: "64-bit mode, ring 0".into(),
             bytes: vec![0x0f, 0xae],
             instruction: Some("fxsave [rdi]".into()),
+            symbol: Some("fpu__init_cpu+0x20".into()),
         };
-        expect!["the guest died: KVM cannot emulate an instruction at 0x1000000 (64-bit mode, ring 0), bytes [0f, ae]: fxsave [rdi]"]
+        expect!["the guest died: KVM cannot emulate an instruction at 0x1000000 in fpu__init_cpu+0x20 (64-bit mode, ring 0), bytes [0f, ae]: fxsave [rdi]"]
             .assert_eq(&CpuError::Died(Box::new(death)).to_string());
     }
 }

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crate::kvm::KvmError;
 use crate::machine::VmExit;
+use crate::profile::Profile;
 
 /// Something that happened in the guest and concerns the machine.
 #[derive(Debug, PartialEq, Eq)]
@@ -92,6 +93,11 @@ pub(crate) trait CpuEngine: Send {
     /// # Errors
     /// The guest died, or the host failed.
     fn run(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<VmExit, CpuError>;
+
+    /// What there is to say about the run, where the engine counts that.
+    fn profile(&mut self) -> Option<Profile> {
+        None
+    }
 }
 
 /// Why a vCPU ended that nobody stopped.

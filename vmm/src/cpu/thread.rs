@@ -8,12 +8,17 @@ use super::exit::{self, Machine};
 use super::{CpuEngine, CpuError};
 use crate::events::{BootEvent, EventSink, Milestone};
 use crate::machine::{VmExit, raise};
+use crate::profile::Profile;
 
 /// Plenty for exit handling and device models; only what is touched becomes resident.
 const STACK: usize = 256 << 10;
 
 /// What a vCPU's thread ends with.
-pub(crate) type Outcome = Result<VmExit, CpuError>;
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) end: Result<VmExit, CpuError>,
+    pub(crate) profile: Option<Profile>,
+}
 
 /// Runs `cpu` on a thread named `vcpu0`; signals `ended` when it is over, whatever the outcome.
 ///
@@ -28,9 +33,9 @@ pub(crate) fn spawn(
     let body = move || {
         let _signal = SignalOnDrop(ended);
         events.record(BootEvent::now(Milestone::FirstRun));
-        let outcome = cpu.run(&mut |exit| exit::handle(exit, &machine));
+        let end = cpu.run(&mut |exit| exit::handle(exit, &machine));
         events.record(BootEvent::now(Milestone::Exit));
-        outcome
+        Outcome { end, profile: cpu.profile() }
     };
     let builder = thread::Builder::new().name("vcpu0".into()).stack_size(STACK);
     builder.spawn(body).map_err(|error| CpuError::Thread(error.to_string()))

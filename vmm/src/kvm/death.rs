@@ -24,7 +24,7 @@ pub(super) fn describe(
     let bytes = bytes.map_or_else(|| bytes_at(memory, &sregs, regs.rip), <[u8]>::to_vec);
     let (mode, bitness) = mode(&sregs);
     let instruction = disassemble(&bytes, bitness, regs.rip);
-    Ok(Death { cause, rip: regs.rip, mode, bytes, instruction })
+    Ok(Death { cause, rip: regs.rip, mode, bytes, instruction, symbol: None })
 }
 
 /// The paging registers among `sregs`.

@@ -43,7 +43,7 @@ impl Platform for KvmPlatform {
     }
 
     /// Gives KVM the memory only now: its wait for readers of the memory map would come on top of the probe's waits.
-    fn create_cpu(&mut self, entry: Entry) -> Result<Box<dyn CpuEngine>, KvmError> {
+    fn create_cpu(&mut self, entry: Entry, _: bool) -> Result<Box<dyn CpuEngine>, KvmError> {
         self.machine.add_memory(&self.memory)?;
         Ok(Box::new(KvmCpu::create(&self.host, &self.machine, &self.memory, entry)?))
     }

@@ -46,6 +46,7 @@ pub struct Vm {
     pub(super) events: Arc<dyn EventSink>,
     pub(super) uses_terminal: bool,
     pub(super) platform: Box<dyn Platform>,
+    pub(super) symbols: Option<std::path::PathBuf>,
 }
 
 impl Vm {
@@ -66,11 +67,20 @@ impl Vm {
         let devices = Devices::place(config, &memory, &*platform, events.clone())?;
         reached(Milestone::DevicesPlaced);
         let entry = describe_machine(config, &memory, &kernel, &*platform, &devices)?;
-        let cpu = platform.create_cpu(entry)?;
+        let cpu = platform.create_cpu(entry, config.profile)?;
         let uses_terminal = devices.uses_terminal();
         let (machine, event_loop, requests) = devices.into_running(cpu.kicker())?;
         reached(Milestone::VcpusReady);
-        Ok(Self { cpu, machine, event_loop, requests, events, uses_terminal, platform })
+        Ok(Self {
+            cpu,
+            machine,
+            event_loop,
+            requests,
+            events,
+            uses_terminal,
+            platform,
+            symbols: config.symbols.clone(),
+        })
     }
 
     /// Starts the guest.

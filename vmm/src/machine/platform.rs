@@ -31,11 +31,11 @@ pub(crate) trait Platform: Send {
     /// KVM refused.
     fn notify_on_write(&self, address: u64, value: u32, event: &EventFd) -> Result<(), KvmError>;
 
-    /// The vCPU, about to start at `entry`.
+    /// The vCPU, about to start at `entry`, which keeps a profile if asked to and able.
     ///
     /// # Errors
     /// KVM refused, or the engine cannot start a guest this way.
-    fn create_cpu(&mut self, entry: Entry) -> Result<Box<dyn CpuEngine>, KvmError>;
+    fn create_cpu(&mut self, entry: Entry, profile: bool) -> Result<Box<dyn CpuEngine>, KvmError>;
 }
 
 /// Opens the engine that `choice` names, for a machine with `memory`.
@@ -49,5 +49,9 @@ pub(super) fn open(choice: Engine, memory: &GuestMemory) -> Result<Box<dyn Platf
         Engine::Kvm => false,
         Engine::Soft => true,
     };
-    Ok(if soft { Box::new(SoftPlatform::new(&host, memory)?) } else { Box::new(KvmPlatform::new(host, memory)?) })
+    Ok(if soft {
+        Box::new(SoftPlatform::new(&host, memory)?)
+    } else {
+        Box::new(KvmPlatform::new(host, memory)?)
+    })
 }

@@ -1,6 +1,7 @@
 //! A running virtual machine, as whoever started it holds it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -13,6 +14,8 @@ use super::{Platform, Requests, VmExit};
 use crate::cpu::thread::{self as vcpu_thread, Outcome};
 use crate::cpu::{CpuError, Kick};
 use crate::legacy::terminal::RawTerminal;
+use crate::profile::Profile;
+use crate::symbols::Symbols;
 use crate::virtio::EventLoop;
 
 /// Enough for the devices' event handlers; only what is touched becomes resident.
@@ -28,6 +31,7 @@ pub struct RunningVm {
     requests: Arc<Requests>,
     kicker: Arc<dyn Kick>,
     _terminal: Option<RawTerminal>,
+    symbols: Option<PathBuf>,
     _platform: Box<dyn Platform>,
 }
 
@@ -44,6 +48,7 @@ impl RunningVm {
             requests: vm.requests,
             kicker,
             _terminal: terminal,
+            symbols: vm.symbols,
             _platform: vm.platform,
         };
         running.vcpu = Some(vcpu_thread::spawn(vm.cpu, vm.machine, vm.events, running.ended.clone())?);
@@ -94,10 +99,34 @@ impl RunningVm {
         }
     }
 
+    /// Waits for the end of the guest, like [`Self::wait`], and tells what the engine has counted, if it has.
+    ///
+    /// # Errors
+    /// As for [`Self::wait`].
+    pub fn wait_for_profile(mut self) -> Result<(VmExit, Option<Profile>), CpuError> {
+        let outcome = self.outcome()?;
+        Ok((outcome.end.map_err(|error| self.name_place(error))?, outcome.profile))
+    }
+
     fn join(&mut self) -> Result<VmExit, CpuError> {
+        self.outcome()?.end.map_err(|error| self.name_place(error))
+    }
+
+    fn outcome(&mut self) -> Result<Outcome, CpuError> {
         let vcpu =
             self.vcpu.take().ok_or_else(|| CpuError::Thread("its end has been reported already".into()))?;
-        vcpu.join().unwrap_or_else(|_| Err(CpuError::Thread("it panicked".into())))
+        vcpu.join().map_err(|_| CpuError::Thread("it panicked".into()))
+    }
+
+    /// Adds the kernel's name for the place of a death, where symbols were given.
+    fn name_place(&self, mut error: CpuError) -> CpuError {
+        if let (CpuError::Died(death), Some(path)) = (&mut error, &self.symbols) {
+            match Symbols::read(path) {
+                Ok(symbols) => death.name_place(&symbols),
+                Err(error) => tracing::warn!(%error, "no symbol for the place where the guest died"),
+            }
+        }
+        error
     }
 }
 

@@ -36,6 +36,7 @@ use crate::cpu::{Action, CpuEngine, CpuError, Exit, Kick, page_walk, registers};
 use crate::kvm::{KvmError, Ring3, Ring3Exit, Ring3State, SyscallMsrs};
 use crate::machine::VmExit;
 use crate::memory::GuestMemory;
+use crate::profile::{Counters, Profile};
 use crate::sys::tsc::tsc;
 
 /// Instructions of ring 3 to interpret before a native entry.
@@ -54,6 +55,12 @@ pub(crate) struct SoftCpu {
     memory: GuestMemory,
     /// Instructions of ring 3 interpreted since it was entered from ring 0.
     rented: u64,
+    counters: Counters,
+    /// TSC at the start of the run.
+    start: u64,
+    /// Ticks of the TSC spent in ring 3 natively, and halted.
+    native: u64,
+    halted: u64,
 }
 
 /// What to do after a stop.
@@ -85,7 +92,18 @@ impl SoftCpu {
         let clock = Clock::of_host(ring3.tsc_khz());
         cpu.system = System::new(cpuid, clock, Some(controllers.clone()));
         let interpreter = Interpreter::new(cpu);
-        Ok(Self { interpreter, ring3, controllers, attention, memory: memory.clone(), rented: 0 })
+        Ok(Self {
+            interpreter,
+            ring3,
+            controllers,
+            attention,
+            memory: memory.clone(),
+            rented: 0,
+            counters: Counters::default(),
+            start: tsc(),
+            native: 0,
+            halted: 0,
+        })
     }
 
     /// Delivers what waits, if the CPU takes it now.
@@ -108,7 +126,9 @@ impl SoftCpu {
                 Ok(()) => return Ok(()),
                 Err(Undelivered::Code) => self.interpreter.forget_written_code(),
                 Err(Undelivered::TripleFault) => return Err(self.death("triple fault")),
-                Err(Undelivered::OutsideRam) => return Err(self.death("a stack or table of the CPU is not in RAM")),
+                Err(Undelivered::OutsideRam) => {
+                    return Err(self.death("a stack or table of the CPU is not in RAM"));
+                }
             }
         }
     }
@@ -150,14 +170,24 @@ impl SoftCpu {
                 }
                 continue;
             }
+            let before = tsc();
             self.attention.sleep(self.time_to_deadline());
+            self.halted += tsc() - before;
         }
     }
 
     fn time_to_deadline(&self) -> Option<Duration> {
-        let ticks = self.controllers.deadline()?.saturating_sub(tsc());
+        Some(self.time(self.controllers.deadline()?.saturating_sub(tsc())))
+    }
+
+    fn time(&self, ticks: u64) -> Duration {
         let nanoseconds = u128::from(ticks) * 1_000_000 / u128::from(self.ring3.tsc_khz().max(1));
-        Some(Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX)))
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    }
+
+    /// Counts the kernel's instructions by address from now on.
+    pub(crate) fn start_profile(&mut self) {
+        self.interpreter.cache.start_profile();
     }
 
     fn access_port(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<Then, CpuError> {
@@ -220,10 +250,11 @@ impl SoftCpu {
         let (regs, sregs) = cpu.export();
         let mut state = Ring3State { regs, sregs, syscall: syscall_msrs(cpu) };
         let until = self.controllers.deadline();
-        let ring3 = &mut self.ring3;
-        let Some(exit) = self.attention.natively(|| ring3.enter(&mut state, until, handler)) else {
-            return Ok(None);
-        };
+        let (ring3, before) = (&mut self.ring3, tsc());
+        let entered = self.attention.natively(|| ring3.enter(&mut state, until, handler));
+        self.native += tsc() - before;
+        let Some(exit) = entered else { return Ok(None) };
+        self.counters.native_entries += 1;
         let exit = exit?;
         cpu.import(&state.regs, &state.sregs);
         match exit {
@@ -257,7 +288,10 @@ impl SoftCpu {
             interpreter.step().map_or_else(Pause::Stop, |()| Pause::Look)
         } else if !interpreter.cpu.user {
             self.rented = 0;
-            interpreter.run(STRETCH, self.attention.wanted())
+            let before = interpreter.instructions;
+            let pause = interpreter.run(STRETCH, self.attention.wanted());
+            self.counters.kernel_instructions += interpreter.instructions - before;
+            pause
         } else if self.rented < RENT && interpreter.cpu.sregs.cs.l == 1 {
             let before = interpreter.instructions;
             let pause = interpreter.run(RENT - self.rented, self.attention.wanted());
@@ -280,7 +314,14 @@ impl SoftCpu {
         page_walk::read(&self.memory, paging, regs.rip, &mut bytes);
         let (mode, bitness) = mode(&sregs);
         let instruction = disassemble(&bytes, bitness, regs.rip);
-        CpuError::Died(Box::new(Death { cause: cause.into(), rip: regs.rip, mode, bytes, instruction }))
+        CpuError::Died(Box::new(Death {
+            cause: cause.into(),
+            rip: regs.rip,
+            mode,
+            bytes,
+            instruction,
+            symbol: None,
+        }))
     }
 }
 
@@ -304,10 +345,31 @@ impl CpuEngine for SoftCpu {
 
     fn run(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<VmExit, CpuError> {
         self.ring3.adopt_thread()?;
+        self.start = tsc();
         loop {
             if let Some(exit) = self.turn(handler)? {
                 return Ok(exit);
             }
         }
+    }
+
+    fn profile(&mut self) -> Option<Profile> {
+        let interpreter = &mut self.interpreter;
+        let kernel = interpreter.cache.finish().into_iter().collect();
+        let stats = interpreter.cache.stats;
+        let all = tsc() - self.start;
+        let counters = Counters {
+            user_instructions: interpreter.instructions - self.counters.kernel_instructions,
+            blocks: interpreter.blocks,
+            decoded: stats.decoded + stats.straddling,
+            rewritten: stats.rewritten,
+            accesses: stats.accesses,
+            walks: interpreter.cpu.mmu.walks,
+            interpreting: self.time(all.saturating_sub(self.native + self.halted)),
+            native: self.time(self.native),
+            halted: self.time(self.halted),
+            ..self.counters.clone()
+        };
+        Some(Profile { counters, kernel })
     }
 }

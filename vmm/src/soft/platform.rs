@@ -58,13 +58,13 @@ impl Platform for SoftPlatform {
         Ok(())
     }
 
-    fn create_cpu(&mut self, entry: Entry) -> Result<Box<dyn CpuEngine>, KvmError> {
+    fn create_cpu(&mut self, entry: Entry, profile: bool) -> Result<Box<dyn CpuEngine>, KvmError> {
         let lacks = |what: &str| KvmError::Lacks { what: what.into() };
         let ring3 = self.ring3.take().ok_or_else(|| lacks("a second vCPU"))?;
         if !matches!(entry, Entry::Long { .. }) {
             return Err(KvmError::Entry);
         }
-        let cpu = SoftCpu::new(
+        let mut cpu = SoftCpu::new(
             &self.memory,
             entry,
             &self.cpuid,
@@ -72,6 +72,9 @@ impl Platform for SoftPlatform {
             self.controllers.clone(),
             self.attention.clone(),
         )?;
+        if profile {
+            cpu.start_profile();
+        }
         Ok(Box::new(cpu))
     }
 }
