@@ -3,12 +3,13 @@
 //! An access that the TLB knows and that stays in its page is one load or store. The rest (page walks, faults, devices,
 //! accesses that straddle pages) is in the cold functions.
 
-use super::cpu::{Cpu, DeviceAccess};
+use super::code::op::Op;
+use super::cpu::{Cpu, DeviceAccess, NO_BASE, RBP, RSP, ZERO};
 use super::flags::Flags;
 use super::mmu::Place;
 use super::mmu::tlb::Kind;
 use super::mmu::walk::is_canonical;
-use super::step::{Step, Stop};
+use super::step::{Exception, Step, Stop};
 use super::word::Word;
 
 /// Of a write that is done completely or not at all.
@@ -100,6 +101,7 @@ impl Cpu {
             return Ok(Place::Ram(offset));
         }
         if !is_canonical(linear) {
+            self.not_canonical = Some(linear);
             return self.protection();
         }
         match self.mmu.translate(linear, kind, user) {
@@ -149,6 +151,23 @@ impl Cpu {
             }
         }
         Ok(())
+    }
+
+    /// Makes the protection exception for an address that is not canonical the stack exception that it is for accesses
+    /// by stack and frame pointer.
+    #[cold]
+    pub(crate) fn name_segment(&mut self, op: &Op) {
+        let Some(linear) = self.not_canonical.take() else { return };
+        // The other operands that instructions have are not where the stack is.
+        let near =
+            |register: u8| linear.wrapping_sub(self.regs[usize::from(register)].wrapping_sub(16)) <= 32;
+        let has_operand = op.base != ZERO || op.index != ZERO || op.disp != 0;
+        let by_operand = op.segment == NO_BASE && matches!(op.base, RSP | RBP);
+        let by_stack = near(RSP) || near(RBP);
+        let in_operand = has_operand && linear.wrapping_sub(op.address(self)) < 16;
+        if by_operand || by_stack && !in_operand {
+            self.exception = Some(Exception::stack_fault(0));
+        }
     }
 
     /// Checks that `len` bytes can be written, as a read-modify-write does before it reads.

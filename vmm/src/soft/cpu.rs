@@ -75,6 +75,8 @@ pub(crate) struct Cpu {
     pub(crate) page: u64,
     /// The exception of [`Stop::Fault`].
     pub(crate) exception: Option<Exception>,
+    /// The address that made it a protection exception, if it was not canonical.
+    pub(crate) not_canonical: Option<u64>,
     /// The access of [`Stop::Port`].
     pub(crate) port: Option<PortAccess>,
     /// What came of that access: what was read, or anything.
@@ -109,6 +111,7 @@ impl Cpu {
             shadow: false,
             page: 0,
             exception: None,
+            not_canonical: None,
             port: None,
             port_answer: None,
             extended: None,

@@ -66,6 +66,7 @@ impl Interpreter {
                     self.instructions += 1;
                 } else {
                     cpu.rip = op.rip(cpu);
+                    cpu.name_segment(op);
                 }
                 return Err(stop);
             }
@@ -88,7 +89,10 @@ impl Interpreter {
         let result = (op.run)(cpu, op);
         match result {
             Ok(()) | Err(Stop::Done | Stop::Halt) => self.instructions += 1,
-            Err(_) => cpu.rip = op.rip(cpu),
+            Err(_) => {
+                cpu.rip = op.rip(cpu);
+                cpu.name_segment(op);
+            }
         }
         match result {
             Err(Stop::Code) => self.write_to_code(),

@@ -16,6 +16,8 @@ mod cpu;
 mod cpuid;
 mod delivery;
 mod descriptors;
+#[cfg(test)]
+mod difftest;
 mod engine;
 mod exception;
 mod extended;

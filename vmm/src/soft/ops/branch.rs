@@ -5,6 +5,7 @@ use iced_x86::{Code, FlowControl, Instruction, Mnemonic, OpKind};
 use super::super::code::op::{Handler, Op};
 use super::super::code::operands;
 use super::super::cpu::{Cpu, RCX, RSP};
+use super::super::mmu::walk::is_canonical;
 use super::super::step::Step;
 use super::condition::{conditional, number};
 
@@ -18,20 +19,34 @@ fn jump_if<const CONDITION: u8>(cpu: &mut Cpu, op: &Op) -> Step {
     Ok(())
 }
 
-fn jump_reg(cpu: &mut Cpu, op: &Op) -> Step {
-    cpu.rip = cpu.get::<u64>(op.dst);
+/// Goes to an address that was computed.
+#[inline(always)]
+fn jump_to(cpu: &mut Cpu, target: u64) -> Step {
+    if !is_canonical(target) {
+        return cpu.protection();
+    }
+    cpu.rip = target;
     Ok(())
 }
 
+fn jump_reg(cpu: &mut Cpu, op: &Op) -> Step {
+    jump_to(cpu, cpu.get::<u64>(op.dst))
+}
+
 fn jump_mem(cpu: &mut Cpu, op: &Op) -> Step {
-    cpu.rip = cpu.read::<u64>(op.address(cpu))?;
-    Ok(())
+    let target = cpu.read::<u64>(op.address(cpu))?;
+    jump_to(cpu, target)
 }
 
 /// Pushes the return address and goes to `target`.
 #[inline(always)]
 fn call_to(cpu: &mut Cpu, target: u64, back: u64) -> Step {
     let stack = cpu.regs[usize::from(RSP)].wrapping_sub(8);
+    if !is_canonical(target) {
+        // The stack's fault comes first.
+        cpu.modify::<u64>(stack, |_, value| value)?;
+        return cpu.protection();
+    }
     cpu.write::<u64>(stack, back)?;
     cpu.regs[usize::from(RSP)] = stack;
     cpu.rip = target;
@@ -53,7 +68,8 @@ fn call_mem(cpu: &mut Cpu, op: &Op) -> Step {
 
 fn ret(cpu: &mut Cpu, op: &Op) -> Step {
     let stack = cpu.regs[usize::from(RSP)];
-    cpu.rip = cpu.read::<u64>(stack)?;
+    let target = cpu.read::<u64>(stack)?;
+    jump_to(cpu, target)?;
     cpu.regs[usize::from(RSP)] = stack.wrapping_add(8).wrapping_add(op.imm);
     Ok(())
 }

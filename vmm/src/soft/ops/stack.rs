@@ -1,51 +1,52 @@
 //! The stack: push, pop, enter, leave.
 
-use iced_x86::{Code, Instruction, OpKind};
+use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
 use super::super::code::op::{Handler, Op};
 use super::super::code::operands;
 use super::super::cpu::{Cpu, RBP, RSP};
 use super::super::mmu::tlb::Kind;
 use super::super::step::Step;
+use super::super::word::Word;
 
 const STACK: usize = RSP as usize;
 
 #[inline(always)]
-fn push(cpu: &mut Cpu, value: u64) -> Step {
-    let stack = cpu.regs[STACK].wrapping_sub(8);
-    cpu.write::<u64>(stack, value)?;
+fn push<T: Word>(cpu: &mut Cpu, value: u64) -> Step {
+    let stack = cpu.regs[STACK].wrapping_sub(size_of::<T>() as u64);
+    cpu.write::<T>(stack, value)?;
     cpu.regs[STACK] = stack;
     Ok(())
 }
 
-fn push_reg(cpu: &mut Cpu, op: &Op) -> Step {
-    push(cpu, cpu.get::<u64>(op.dst))
+fn push_reg<T: Word>(cpu: &mut Cpu, op: &Op) -> Step {
+    push::<T>(cpu, cpu.get::<T>(op.dst))
 }
 
-fn push_imm(cpu: &mut Cpu, op: &Op) -> Step {
-    push(cpu, op.imm)
+fn push_imm<T: Word>(cpu: &mut Cpu, op: &Op) -> Step {
+    push::<T>(cpu, op.imm)
 }
 
-fn push_mem(cpu: &mut Cpu, op: &Op) -> Step {
-    let value = cpu.read::<u64>(op.address(cpu))?;
-    push(cpu, value)
+fn push_mem<T: Word>(cpu: &mut Cpu, op: &Op) -> Step {
+    let value = cpu.read::<T>(op.address(cpu))?;
+    push::<T>(cpu, value)
 }
 
-fn pop_reg(cpu: &mut Cpu, op: &Op) -> Step {
+fn pop_reg<T: Word>(cpu: &mut Cpu, op: &Op) -> Step {
     let stack = cpu.regs[STACK];
-    let value = cpu.read::<u64>(stack)?;
+    let value = cpu.read::<T>(stack)?;
     // First the stack pointer: `pop rsp` ends with what was popped.
-    cpu.regs[STACK] = stack.wrapping_add(8);
-    cpu.set::<u64>(op.dst, value);
+    cpu.regs[STACK] = stack.wrapping_add(size_of::<T>() as u64);
+    cpu.set::<T>(op.dst, value);
     Ok(())
 }
 
-fn pop_mem(cpu: &mut Cpu, op: &Op) -> Step {
+fn pop_mem<T: Word>(cpu: &mut Cpu, op: &Op) -> Step {
     let stack = cpu.regs[STACK];
-    let value = cpu.read::<u64>(stack)?;
+    let value = cpu.read::<T>(stack)?;
     // An address relative to RSP is computed with its new value.
-    cpu.regs[STACK] = stack.wrapping_add(8);
-    let written = cpu.write::<u64>(op.address(cpu), value);
+    cpu.regs[STACK] = stack.wrapping_add(size_of::<T>() as u64);
+    let written = cpu.write::<T>(op.address(cpu), value);
     if written.is_err() {
         cpu.regs[STACK] = stack;
     }
@@ -79,23 +80,35 @@ fn enter(cpu: &mut Cpu, op: &Op) -> Step {
     Ok(())
 }
 
+/// A push or pop of size `T`.
+fn push_or_pop<T: Word>(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
+    let is_push = instruction.mnemonic() == Mnemonic::Push;
+    if operands::is_immediate(instruction, 0) {
+        op.imm = instruction.immediate(0);
+        return Some(push_imm::<T>);
+    }
+    if instruction.op_kind(0) == OpKind::Memory {
+        operands::memory(instruction, op)?;
+        return Some(if is_push { push_mem::<T> } else { pop_mem::<T> });
+    }
+    operands::dst(instruction, 0, op)?;
+    Some(if is_push { push_reg::<T> } else { pop_reg::<T> })
+}
+
 pub(super) fn translate(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
     match instruction.code() {
-        Code::Push_r64 => operands::dst(instruction, 0, op).map(|()| push_reg as Handler),
-        Code::Pop_r64 => operands::dst(instruction, 0, op).map(|()| pop_reg as Handler),
-        Code::Pushq_imm8 | Code::Pushq_imm32 => {
-            op.imm = instruction.immediate(0);
-            Some(push_imm)
-        }
-        Code::Push_rm64 | Code::Pop_rm64 => {
-            let is_push = instruction.code() == Code::Push_rm64;
-            if instruction.op_kind(0) == OpKind::Memory {
-                operands::memory(instruction, op)?;
-                return Some(if is_push { push_mem } else { pop_mem });
-            }
-            operands::dst(instruction, 0, op)?;
-            Some(if is_push { push_reg } else { pop_reg })
-        }
+        Code::Push_r64
+        | Code::Push_rm64
+        | Code::Pushq_imm8
+        | Code::Pushq_imm32
+        | Code::Pop_r64
+        | Code::Pop_rm64 => push_or_pop::<u64>(instruction, op),
+        Code::Push_r16
+        | Code::Push_rm16
+        | Code::Pushw_imm8
+        | Code::Push_imm16
+        | Code::Pop_r16
+        | Code::Pop_rm16 => push_or_pop::<u16>(instruction, op),
         Code::Leaveq => Some(leave),
         Code::Enterq_imm16_imm8 => {
             op.imm = instruction.immediate(0);
@@ -105,7 +118,6 @@ pub(super) fn translate(instruction: &Instruction, op: &mut Op) -> Option<Handle
         _ => None,
     }
 }
-
 #[cfg(test)]
 mod tests {
     use super::super::super::step::Stop;

@@ -1,0 +1,192 @@
+//! What is tested: every encoding that the decoder knows, for 64-bit mode, of the instructions listed here; each with a
+//! register and with memory where it has the choice, and with each prefix that it may have.
+
+use std::fmt::{self, Display, Formatter};
+
+use iced_x86::{Code, EncodingKind, Mnemonic, OpCodeInfo, OpCodeOperandKind as Kind};
+
+/// A prefix that changes what an instruction does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Prefix {
+    None,
+    Lock,
+    Repeat,
+    RepeatWhileNotEqual,
+}
+
+/// An instruction without its operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Form {
+    pub(super) code: Code,
+    /// Its operand that can be a register or memory is memory.
+    pub(super) memory: bool,
+    pub(super) prefix: Prefix,
+}
+
+/// As the manual writes it.
+impl Display for Form {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let prefix = match self.prefix {
+            Prefix::None => "",
+            Prefix::Lock => "lock ",
+            Prefix::Repeat => "rep ",
+            Prefix::RepeatWhileNotEqual => "repne ",
+        };
+        let memory = if self.memory { " with memory" } else { "" };
+        write!(f, "{prefix}{:?}{memory}", self.code)
+    }
+}
+
+const DATA: &[Mnemonic] = {
+    use Mnemonic::*;
+    &[
+        Mov, Movzx, Movsx, Movsxd, Lea, Xchg, Bswap, Movbe, Xlatb, Cmove, Cmovne, Cmovb, Cmovae, Cmovbe,
+        Cmova, Cmovs, Cmovns, Cmovp, Cmovnp, Cmovl, Cmovge, Cmovle, Cmovg, Cmovo, Cmovno, Sete, Setne, Setb,
+        Setae, Setbe, Seta, Sets, Setns, Setp, Setnp, Setl, Setge, Setle, Setg, Seto, Setno,
+    ]
+};
+const ARITHMETIC: &[Mnemonic] = {
+    use Mnemonic::*;
+    &[
+        Add, Adc, Sub, Sbb, Cmp, And, Or, Xor, Test, Inc, Dec, Neg, Not, Mul, Imul, Div, Idiv, Cbw, Cwde,
+        Cdqe, Cwd, Cdq, Cqo, Crc32,
+    ]
+};
+const BITS: &[Mnemonic] = {
+    use Mnemonic::*;
+    &[Shl, Shr, Sar, Rol, Ror, Rcl, Rcr, Shld, Shrd, Bt, Bts, Btr, Btc, Bsf, Bsr, Tzcnt, Lzcnt, Popcnt]
+};
+const CONTROL: &[Mnemonic] = {
+    use Mnemonic::*;
+    &[
+        Jmp, Call, Ret, Je, Jne, Jb, Jae, Jbe, Ja, Js, Jns, Jp, Jnp, Jl, Jge, Jle, Jg, Jo, Jno, Jrcxz, Loop,
+        Loope, Loopne, Push, Pop, Leave, Enter,
+    ]
+};
+const STRINGS_AND_ATOMICS: &[Mnemonic] = {
+    use Mnemonic::*;
+    &[
+        Movsb, Movsw, Movsd, Movsq, Stosb, Stosw, Stosd, Stosq, Lodsb, Lodsw, Lodsd, Lodsq, Scasb, Scasw,
+        Scasd, Scasq, Cmpsb, Cmpsw, Cmpsd, Cmpsq, Xadd, Cmpxchg, Cmpxchg8b, Cmpxchg16b,
+    ]
+};
+const FLAGS_AND_HINTS: &[Mnemonic] = {
+    use Mnemonic::*;
+    &[
+        Clc,
+        Stc,
+        Cmc,
+        Cld,
+        Std,
+        Lahf,
+        Sahf,
+        Pushfq,
+        Popfq,
+        Nop,
+        Pause,
+        Endbr64,
+        Prefetchnta,
+        Prefetcht0,
+        Prefetcht1,
+        Prefetcht2,
+        Prefetchw,
+        Lfence,
+        Mfence,
+        Sfence,
+        Clflush,
+        Clflushopt,
+        Clwb,
+    ]
+};
+
+/// All forms.
+pub(super) fn all() -> Vec<Form> {
+    let lists = [DATA, ARITHMETIC, BITS, CONTROL, STRINGS_AND_ATOMICS, FLAGS_AND_HINTS];
+    let mnemonics = lists.concat();
+    let mut forms = Vec::new();
+    for code in Code::values().filter(|code| mnemonics.contains(&code.mnemonic())) {
+        let info = code.op_code();
+        if !is_usable(info) {
+            continue;
+        }
+        let or_memory = info.op_kinds().iter().any(|kind| is_register_or_memory(*kind));
+        let only_memory = info.op_kinds().contains(&Kind::mem);
+        for memory in [false, true] {
+            if memory && !(or_memory || only_memory) || !memory && only_memory {
+                continue;
+            }
+            let mut with = |prefix| forms.push(Form { code, memory, prefix });
+            with(Prefix::None);
+            if info.can_use_lock_prefix() && memory {
+                with(Prefix::Lock);
+            }
+            if info.can_use_rep_prefix() {
+                with(Prefix::Repeat);
+            }
+            if info.can_use_repne_prefix() {
+                with(Prefix::RepeatWhileNotEqual);
+            }
+        }
+    }
+    forms
+}
+
+/// Whether an operand is either a general register or memory.
+pub(super) fn is_register_or_memory(kind: Kind) -> bool {
+    matches!(kind, Kind::r8_or_mem | Kind::r16_or_mem | Kind::r32_or_mem | Kind::r64_or_mem)
+}
+
+fn is_usable(info: &OpCodeInfo) -> bool {
+    let is_branch = matches!(info.mnemonic(), Mnemonic::Jmp | Mnemonic::Call | Mnemonic::Ret)
+        || info.op_kinds().iter().any(|kind| matches!(kind, Kind::br64_1 | Kind::br64_4));
+    info.is_instruction()
+        && info.mode64()
+        && info.encoding() == EncodingKind::Legacy
+        && info.op_kinds().iter().all(|kind| is_supported(*kind))
+        // Far.
+        && !matches!(info.code(), Code::Jmp_m1632 | Code::Jmp_m1664 | Code::Call_m1632 | Code::Call_m1664)
+        // Nobody makes stack frames of 16-bit pointers.
+        && !matches!(info.code(), Code::Enterw_imm16_imm8 | Code::Leavew)
+        // Its result is undefined.
+        && info.code() != Code::Bswap_r16
+        // CPUs disagree about branches with an operand-size prefix.
+        && !(is_branch && info.operand_size() == 16)
+        // The address-size prefix is of no use in 64-bit mode.
+        && !(is_branch && info.address_size() == 32)
+}
+
+fn is_supported(kind: Kind) -> bool {
+    is_register_or_memory(kind)
+        || matches!(
+            kind,
+            Kind::mem
+                | Kind::mem_offs
+                | Kind::r8_reg
+                | Kind::r8_opcode
+                | Kind::r16_reg
+                | Kind::r16_opcode
+                | Kind::r32_reg
+                | Kind::r32_opcode
+                | Kind::r64_reg
+                | Kind::r64_opcode
+                | Kind::al
+                | Kind::cl
+                | Kind::ax
+                | Kind::eax
+                | Kind::rax
+                | Kind::imm8
+                | Kind::imm8_const_1
+                | Kind::imm8sex16
+                | Kind::imm8sex32
+                | Kind::imm8sex64
+                | Kind::imm16
+                | Kind::imm32
+                | Kind::imm32sex64
+                | Kind::imm64
+                | Kind::seg_rBX_al
+                | Kind::seg_rSI
+                | Kind::es_rDI
+                | Kind::br64_1
+                | Kind::br64_4
+        )
+}

@@ -1,0 +1,80 @@
+//! The side under test.
+
+use std::sync::atomic::AtomicBool;
+
+use super::case::Case;
+use super::layout::{Guest, system_registers};
+use super::outcome::{End, Outcome};
+use crate::soft::cpu::Cpu;
+use crate::soft::interpreter::{Interpreter, Pause};
+use crate::soft::ram::Ram;
+use crate::soft::step::{Exception, Stop};
+
+/// Blocks or instructions after which a case has not ended.
+const PATIENCE: u32 = 100_000;
+
+/// The interpreter with a guest.
+#[derive(Debug)]
+pub(super) struct Interpreted {
+    interpreter: Interpreter,
+    guest: Guest,
+}
+
+impl Interpreted {
+    pub(super) fn new() -> Self {
+        let guest = Guest::new();
+        let ram = Ram::map(&guest.memory).unwrap();
+        let cpu = Cpu::new(ram, &Default::default(), &system_registers(), 48);
+        Self { interpreter: Interpreter::new(cpu), guest }
+    }
+
+    /// Makes the pages as at first.
+    pub(super) fn reset_pages(&mut self) {
+        self.guest.reset_pages();
+        self.interpreter.cpu.mmu.flush_all();
+    }
+
+    /// Runs a case, by whole blocks or one instruction at a time.
+    pub(super) fn run(&mut self, case: &Case, by_blocks: bool) -> Outcome {
+        self.guest.set_up(case);
+        self.interpreter.cpu.import(&case.registers(), &system_registers());
+        let end = self.run_to_end(by_blocks);
+        let (regs, _) = self.interpreter.cpu.export();
+        let rip = regs.rip;
+        let flags = regs.rflags;
+        let mut general = [0; 16];
+        general.copy_from_slice(&self.interpreter.cpu.regs[..16]);
+        let (data, pages) = (self.guest.data(), self.guest.pages());
+        self.guest.clean_up(case);
+        Outcome { end, rip, regs: general, flags, data, pages }
+    }
+
+    fn run_to_end(&mut self, by_blocks: bool) -> End {
+        let calm = AtomicBool::new(false);
+        for _ in 0..PATIENCE {
+            let stop = if by_blocks {
+                match self.interpreter.run(1, &calm) {
+                    Pause::Look => continue,
+                    Pause::Stop(stop) => stop,
+                }
+            } else {
+                match self.interpreter.step() {
+                    Ok(()) => continue,
+                    Err(stop) => stop,
+                }
+            };
+            let exception = self.interpreter.cpu.exception;
+            let is_end = self.guest.is_end(self.interpreter.cpu.rip);
+            match stop {
+                Stop::Done | Stop::Again => {}
+                Stop::Unknown if is_end => return End::Reached,
+                Stop::Fault if is_end && exception == Some(Exception::general_protection(0)) => {
+                    return End::Reached;
+                }
+                Stop::Fault => return End::Exception(exception.expect("a fault has an exception")),
+                _ => return End::Unknown,
+            }
+        }
+        End::Hang
+    }
+}

@@ -1,0 +1,185 @@
+//! Compares the interpreter with the host's CPU: the same code with the same registers, flags and memory in ring 3.
+//!
+//! [`forms`] is what is tested. [`generate`] makes a [`case::Case`] of a form with [`operands`], [`targets`] and
+//! [`prepare`]; [`native`] and [`interpreted`] run it in a guest of [`layout`]; [`outcome`] says how they differ, but for what
+//! the manual leaves [`undefined`]. [`named`] are the cases that once did. `cargo xtask difftest` runs as many cases as
+//! one likes, the ordinary tests a few thousand.
+
+mod case;
+mod forms;
+mod generate;
+mod interpreted;
+mod layout;
+mod named;
+mod native;
+mod operands;
+mod outcome;
+mod prepare;
+mod random;
+mod targets;
+mod undefined;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use case::Case;
+use forms::Form;
+use generate::Generator;
+use interpreted::Interpreted;
+use native::Native;
+use outcome::{End, differences};
+
+/// Each of so many cases starts with all translations forgotten, and compares accessed and dirty bits.
+const COLD: u64 = 64;
+/// Divergences after which it is not worth going on.
+const ENOUGH: usize = 100;
+
+/// How the sides differ.
+struct Divergence {
+    lines: Vec<String>,
+    /// The interpreter does not know the instruction.
+    is_unknown: bool,
+}
+
+/// Both sides.
+struct Pair {
+    native: Native,
+    interpreted: Interpreted,
+}
+
+impl Pair {
+    /// `None`, with the reason printed, where there is no KVM.
+    fn new() -> Option<Self> {
+        match Native::new() {
+            Ok(native) => Some(Self { native, interpreted: Interpreted::new() }),
+            Err(reason) => {
+                eprintln!("skipped: {reason}");
+                None
+            }
+        }
+    }
+
+    /// Runs a case on both sides; how they differ.
+    fn compare(&mut self, case: &Case, cold: bool, by_blocks: bool) -> Result<End, Divergence> {
+        if cold {
+            self.native.reset_pages();
+            self.interpreted.reset_pages();
+        }
+        let mut native = self.native.run(case);
+        let mut interpreted = self.interpreted.run(case, by_blocks);
+        if !cold {
+            native.pages.clear();
+            interpreted.pages.clear();
+        }
+        let faulting = case.instruction_at(native.rip);
+        let undefined = case.undefined | faulting.map_or(0, |faulting| undefined::flags_at_fault(&faulting));
+        let lines = differences(&native, &interpreted, undefined);
+        if lines.is_empty() {
+            return Ok(native.end);
+        }
+        Err(Divergence { lines, is_unknown: interpreted.end == End::Unknown })
+    }
+}
+
+/// What has gone wrong in a run.
+#[derive(Default)]
+struct Failures {
+    /// Forms that the interpreter does not know.
+    unknown: BTreeMap<String, String>,
+    /// Other divergences by form: how many, and the first one.
+    diverging: BTreeMap<String, (usize, String)>,
+}
+
+impl Failures {
+    fn add(&mut self, form: Form, case: &Case, divergence: &Divergence, title: &str) {
+        let name = form.to_string();
+        if divergence.is_unknown {
+            self.unknown.entry(name).or_insert_with(|| case.disassembly());
+            return;
+        }
+        let first = || (0, format!("{title}\n{case}\n{}", divergence.lines.join("\n")));
+        self.diverging.entry(name).or_insert_with(first).0 += 1;
+    }
+
+    fn count(&self) -> usize {
+        self.unknown.len() + self.diverging.len()
+    }
+
+    /// # Panics
+    /// There are any.
+    fn check(&self) {
+        let texts: Vec<_> = self
+            .diverging
+            .iter()
+            .take(ENOUGH)
+            .map(|(form, (count, first))| format!("{form} diverges {count} times, first with {first}"))
+            .collect();
+        assert!(
+            self.count() == 0,
+            "{} forms diverge\n\n{}\n\n{} forms are not known to the interpreter: {:#?}",
+            self.diverging.len(),
+            texts.join("\n\n"),
+            self.unknown.len(),
+            self.unknown
+        );
+    }
+}
+
+/// Runs `cases` generated ones.
+///
+/// # Panics
+/// They do not end the same on both sides.
+fn run(cases: u64, seed: u64, progress: bool) {
+    let Some(mut pair) = Pair::new() else { return };
+    let mut generator = Generator::new(seed);
+    let mut failures = Failures::default();
+    let mut reached = 0u64;
+    let started = Instant::now();
+    for number in 0..cases {
+        let (form, case) = generator.next();
+        match pair.compare(&case, number % COLD == 0, number % 2 == 0) {
+            Ok(end) => reached += u64::from(end == End::Reached),
+            Err(divergence) => {
+                failures.add(form, &case, &divergence, &format!("seed {seed}, case {number}:"))
+            }
+        }
+        if progress && (number + 1) % 100_000 == 0 {
+            let (done, seconds) = (number + 1, started.elapsed().as_secs_f64());
+            eprintln!("{done} cases in {seconds:.1} s, {} forms diverge", failures.count());
+        }
+    }
+    let forms = generator.forms();
+    eprintln!("{cases} cases of {forms} forms with seed {seed}: {reached} without an exception");
+    failures.check();
+}
+
+#[test]
+fn a_few_thousand_generated_cases_end_as_on_the_hosts_cpu() {
+    run(5_000, 1, false);
+}
+
+/// For `cargo xtask difftest`, which says how many.
+#[test]
+#[ignore = "takes as long as one likes: run by `cargo xtask difftest`"]
+fn as_many_generated_cases_as_asked_for_end_as_on_the_hosts_cpu() {
+    let number = |name: &str, default| std::env::var(name).map_or(default, |value| value.parse().unwrap());
+    run(number("CARVE_DIFFTEST_CASES", 1_000_000), number("CARVE_DIFFTEST_SEED", 1), true);
+}
+
+#[test]
+fn named_cases_end_as_on_the_hosts_cpu() {
+    let Some(mut pair) = Pair::new() else { return };
+    for (name, case) in named::cases() {
+        for by_blocks in [false, true] {
+            if let Err(divergence) = pair.compare(&case, true, by_blocks) {
+                panic!("{name}:\n{case}\n{}", divergence.lines.join("\n"));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_group_of_instructions_is_covered() {
+    let forms = forms::all();
+    assert!(forms.len() >= 200, "only {} forms", forms.len());
+}
