@@ -9,7 +9,6 @@ use crate::sys::tsc::tsc;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     now: fn() -> u64,
-    khz: u32,
     scale: Scale,
     start: u64,
     /// Time since 1970 at the start.
@@ -25,18 +24,13 @@ impl Clock {
 
     /// A clock that starts now, where `now` tells the TSC.
     pub(crate) fn new(now: fn() -> u64, khz: u32, wall_at_start: Duration) -> Self {
-        Self { now, khz, scale: Scale::of_khz(khz), start: now(), wall_at_start }
+        Self { now, scale: Scale::of_khz(khz), start: now(), wall_at_start }
     }
 
     /// The TSC.
     #[inline(always)]
     pub(crate) fn tsc(&self) -> u64 {
         (self.now)()
-    }
-
-    /// Thousands of ticks of the TSC in a second.
-    pub(crate) fn khz(&self) -> u32 {
-        self.khz
     }
 
     /// From ticks of the TSC to nanoseconds.
@@ -68,7 +62,7 @@ mod tests {
     #[test]
     fn it_counts_from_its_start() {
         let clock = Clock::new(|| 5_000, 2_000_000, Duration::from_secs(7));
-        assert_eq!((clock.tsc(), clock.khz(), clock.wall_at_start().as_secs()), (5_000, 2_000_000, 7));
+        assert_eq!((clock.tsc(), clock.wall_at_start().as_secs()), (5_000, 7));
         assert_eq!(clock.nanoseconds(5_000 + 2_000_000_000), 1_000_000_000);
     }
 

@@ -106,3 +106,6 @@ pub(crate) fn deliver(cpu: &mut Cpu, event: Event) -> Result<(), Undelivered> {
         exception = Some(combine(first, second).ok_or(Undelivered::TripleFault)?);
     }
 }
+
+#[cfg(test)]
+mod tests;

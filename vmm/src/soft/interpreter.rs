@@ -159,8 +159,8 @@ mod tests {
 
     #[test]
     fn an_unknown_instruction_stops_at_its_own_address() {
-        // nop-free: mov eax, 1; vmcall
-        let mut interpreter = interpreter(&[0xb8, 1, 0, 0, 0, 0x0f, 0x01, 0xc1]);
+        // mov eax, 1; aesenc xmm0, xmm1
+        let mut interpreter = interpreter(&[0xb8, 1, 0, 0, 0, 0x66, 0x0f, 0x38, 0xdc, 0xc1]);
         let calm = AtomicBool::new(false);
         assert_eq!(interpreter.run(100, &calm), Pause::Stop(Stop::Unknown));
         assert_eq!((interpreter.cpu.rip, interpreter.instructions), (CODE + 5, 1));

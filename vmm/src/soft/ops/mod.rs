@@ -21,6 +21,7 @@ mod shift;
 mod small_address;
 mod stack;
 mod string;
+mod system;
 #[cfg(test)]
 mod testing;
 mod vector;
@@ -46,6 +47,7 @@ const GROUPS: &[fn(&Instruction, &mut Op) -> Option<Handler>] = &[
     double_shift::translate,
     flag_ops::translate,
     small_address::translate,
+    system::translate,
     vector::translate,
     extended::translate,
 ];
@@ -79,7 +81,8 @@ fn has_small_addresses(instruction: &Instruction) -> bool {
     })
 }
 
-/// Whether a block must end with this instruction although control goes on behind it.
-pub(crate) fn ends_block(_instruction: &Instruction) -> bool {
-    false
+/// Whether a block must end with this instruction, which is no branch, because it changes how what follows is to be
+/// understood.
+pub(crate) fn ends_block(instruction: &Instruction) -> bool {
+    system::ends_block(instruction)
 }

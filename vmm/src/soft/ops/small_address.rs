@@ -1,6 +1,6 @@
 //! Addresses of 32 bits in 64-bit mode (prefix 0x67), for the instructions that compilers use them with: mov, lea.
 
-use iced_x86::{Instruction, Mnemonic, Register};
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 use super::super::code::op::{Handler, Op};
 use super::super::code::operands::{self, Form, sized};
@@ -72,7 +72,9 @@ fn mov(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
 }
 
 pub(super) fn translate(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
-    if !matches!(instruction.mnemonic(), Mnemonic::Mov | Mnemonic::Lea) {
+    let has_memory =
+        (0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Memory);
+    if !has_memory || !matches!(instruction.mnemonic(), Mnemonic::Mov | Mnemonic::Lea) {
         return None;
     }
     memory(instruction, op)?;
