@@ -51,8 +51,11 @@ fn decode_up_to(most: usize, bytes: &[u8], address: u64, ops: &mut Vec<Op>) -> D
         ops.push(op);
         decoded.len = decoder.position();
         decoded.accesses += accesses(&instruction);
-        if ends_block(&instruction) {
+        if is_branch(&instruction) {
             return decoded;
+        }
+        if ops::ends_block(&instruction) {
+            break;
         }
     }
     if decoded.len > 0 {
@@ -71,9 +74,7 @@ fn accesses(instruction: &Instruction) -> u16 {
     u16::try_from(operands.count()).unwrap_or_default() + u16::from(instruction.is_stack_instruction())
 }
 
-/// Whether nothing may follow `instruction` in a block: it sets RIP, or changes how what follows is to be read.
-fn ends_block(instruction: &Instruction) -> bool {
-    instruction.is_invalid()
-        || instruction.flow_control() != FlowControl::Next
-        || ops::ends_block(instruction)
+/// Whether `instruction` sets RIP, or is none.
+fn is_branch(instruction: &Instruction) -> bool {
+    instruction.is_invalid() || instruction.flow_control() != FlowControl::Next
 }

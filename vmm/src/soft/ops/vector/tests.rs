@@ -22,7 +22,8 @@ fn with_vectors(code: &[u8]) -> Cpu {
 /// What `[op] xmm0, xmm1` leaves of A in XMM0 and B in XMM1, by way of unaligned memory.
 fn result(op: &[u8]) -> u128 {
     // movdqa xmm0, [rdi]; movdqa xmm1, [rdi+16]; (op); movdqu [rsi], xmm0
-    let code = [&[0x66, 0x0f, 0x6f, 0x07, 0x66, 0x0f, 0x6f, 0x4f, 0x10], op, &[0xf3, 0x0f, 0x7f, 0x06]].concat();
+    let code =
+        [&[0x66, 0x0f, 0x6f, 0x07, 0x66, 0x0f, 0x6f, 0x4f, 0x10], op, &[0xf3, 0x0f, 0x7f, 0x06]].concat();
     let mut cpu = with_vectors(&code);
     let mut bytes = [0; 16];
     cpu.read_bytes(DATA + 0x41, &mut bytes).unwrap();
@@ -43,7 +44,11 @@ fn computations_work_on_each_lane() {
         ("punpcklbw", &[0x66, 0x0f, 0x60, 0xc1], 0x0087_0606_ff05_0404_7f03_0202_8001_0000),
         ("punpckhdq", &[0x66, 0x0f, 0x6a, 0xc1], 0x000e_ff0c_0f0e_0d0c_7f0a_8008_0b0a_0908),
         ("punpcklqdq", &[0x66, 0x0f, 0x6c, 0xc1], B << 64 | A & u128::from(u64::MAX)),
-        ("pshufd xmm0, xmm1, 0x1b", &[0x66, 0x0f, 0x70, 0xc1, 0x1b], 0x7f02_8000_0006_ff04_7f0a_8008_000e_ff0c),
+        (
+            "pshufd xmm0, xmm1, 0x1b",
+            &[0x66, 0x0f, 0x70, 0xc1, 0x1b],
+            0x7f02_8000_0006_ff04_7f0a_8008_000e_ff0c,
+        ),
         ("pshuflw xmm0, xmm0, 0", &[0xf2, 0x0f, 0x70, 0xc0, 0], 0x0f0e_0d0c_0b0a_0908_0100_0100_0100_0100),
         ("pslldq xmm0, 3", &[0x66, 0x0f, 0x73, 0xf8, 3], A << 24),
         ("psrldq xmm0, 16", &[0x66, 0x0f, 0x73, 0xd8, 16], 0),
