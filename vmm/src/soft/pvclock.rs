@@ -39,7 +39,7 @@ impl Scale {
     pub(crate) fn nanoseconds(self, ticks: u64) -> u64 {
         let shift = u32::from(self.shift.unsigned_abs());
         let ticks = if self.shift < 0 { ticks >> shift } else { ticks << shift };
-        u64::try_from(u128::from(ticks) * u128::from(self.multiplier) >> 32).unwrap_or(u64::MAX)
+        u64::try_from((u128::from(ticks) * u128::from(self.multiplier)) >> 32).unwrap_or(u64::MAX)
     }
 }
 

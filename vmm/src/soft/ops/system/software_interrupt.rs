@@ -5,10 +5,7 @@ use iced_x86::{Code, Instruction};
 use super::super::super::code::op::{Handler, Op};
 use super::super::super::cpu::Cpu;
 use super::super::super::delivery::Delivery;
-use super::super::super::step::{Step, Stop};
-
-const DEBUG: u8 = 1;
-const BREAKPOINT: u8 = 3;
+use super::super::super::step::{Exception, Step, Stop};
 
 fn enter(cpu: &mut Cpu, op: &Op, vector: u8, by_number: bool) -> Step {
     let back = op.next_rip(cpu);
@@ -21,12 +18,12 @@ fn interrupt(cpu: &mut Cpu, op: &Op) -> Step {
 }
 
 fn breakpoint(cpu: &mut Cpu, op: &Op) -> Step {
-    enter(cpu, op, BREAKPOINT, true)
+    enter(cpu, op, Exception::BREAKPOINT.vector, true)
 }
 
 /// INT1 counts as raised by the CPU: no gate forbids it.
 fn debug(cpu: &mut Cpu, op: &Op) -> Step {
-    enter(cpu, op, DEBUG, false)
+    enter(cpu, op, Exception::DEBUG.vector, false)
 }
 
 pub(super) fn translate(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
