@@ -14,6 +14,9 @@ use crate::kvm::{Host, KvmError, Ring3};
 use crate::machine::Platform;
 use crate::memory::GuestMemory;
 
+/// For the guest's kernel: none of it runs speculatively, so it need not protect itself from that.
+const CMDLINE: &str = "mitigations=off";
+
 /// A machine whose kernel is interpreted.
 pub(crate) struct SoftPlatform {
     memory: GuestMemory,
@@ -30,8 +33,8 @@ impl SoftPlatform {
     /// # Errors
     /// KVM, which runs ring 3, refused.
     pub(crate) fn new(host: &Host, memory: &GuestMemory) -> Result<Self, KvmError> {
-        let cpuid = host.cpuid()?;
-        let ring3 = Ring3::create(host, memory, &cpuid)?;
+        let ring3 = Ring3::create(host, memory, &host.cpuid()?)?;
+        let cpuid = ring3.cpuid()?;
         let attention = Arc::new(Attention::new(ring3.kicker()));
         let notified = attention.clone();
         let notify = move || {
@@ -46,7 +49,7 @@ impl SoftPlatform {
 
 impl Platform for SoftPlatform {
     fn cmdline(&self) -> Result<&'static str, KvmError> {
-        Ok("")
+        Ok(CMDLINE)
     }
 
     fn interrupt_line(&self, irq: u32) -> Result<Arc<dyn InterruptLine>, KvmError> {

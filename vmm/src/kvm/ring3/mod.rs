@@ -35,7 +35,7 @@ mod thread;
 
 use std::sync::Arc;
 
-use kvm_bindings::{CpuId, kvm_device_attr, kvm_regs, kvm_sregs};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_device_attr, kvm_regs, kvm_sregs};
 use kvm_ioctls::{SyncReg, VcpuFd};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::ioctl::ioctl_with_ref;
@@ -143,6 +143,14 @@ impl Ring3 {
     /// looked for between two calls of [`Self::enter`]: some kicks end ring 3 without being reported as such.
     pub(crate) fn kicker(&self) -> Arc<dyn Kick> {
         self.kicker.clone()
+    }
+
+    /// What CPUID says, as far as KVM tells. It may have put back features that programs can use regardless.
+    ///
+    /// # Errors
+    /// KVM does not say.
+    pub(crate) fn cpuid(&self) -> Result<CpuId, KvmError> {
+        self.vcpu.get_cpuid2(KVM_MAX_CPUID_ENTRIES).map_err(KvmError::call("read the vCPU's CPUID"))
     }
 
     /// Thousand ticks of the TSC in a second.
