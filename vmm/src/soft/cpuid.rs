@@ -1,7 +1,8 @@
-//! What CPUID says to the guest's kernel: what KVM supports here, without what the interpreter does not do.
+//! What CPUID says: to programs what KVM says when they run natively, to the guest's kernel that without what the
+//! interpreter does not do.
 //!
-//! Programs that run natively may see the host's CPUID instead. XSAVE with all of its components stays for that reason:
-//! programs use it whatever they are told, so the kernel must save all of their state.
+//! XSAVE with all of its components stays for the kernel: programs use it whatever they are told, so the kernel must save
+//! all of their state.
 //!
 //! Bit numbers: Intel SDM volume 2A, "CPUID"; AMD APM volume 3, appendix E.
 
@@ -24,21 +25,22 @@ enum Register {
 
 /// Bits that are hidden, by leaf, subleaf and register.
 const HIDDEN: &[(u32, u32, Register, &[u32])] = &[
-    // DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, SDBG, PDCM, PCID, DCA.
-    (0x1, 0, Register::Ecx, &[2, 3, 4, 5, 6, 7, 8, 11, 15, 17, 18]),
+    // PCLMULQDQ, DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, SSSE3, SDBG, FMA, PDCM, PCID, DCA, AES. (AVX stays: without
+    // it the kernel would not save the state.)
+    (0x1, 0, Register::Ecx, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 15, 17, 18, 25]),
     // VME, SEP, PSN, DS, ACPI, TM, PBE.
     (0x1, 0, Register::Edx, &[1, 11, 18, 21, 22, 29, 31]),
     // All but ARAT.
     (0x6, 0, Register::Eax, &[0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16, 17, 18, 19, 20, 23, 24]),
     (0x6, 0, Register::Ecx, &[0, 3, 8]),
-    // FSGSBASE, TSC_ADJUST, SGX, HLE, AVX2, INVPCID, RTM, PQM, MPX, PQE, AVX512DQ, SMAP, AVX512IFMA, PT, AVX512BW,
-    // AVX512VL. (AVX512F stays: without it the kernel would not save the state.)
-    (0x7, 0, Register::Ebx, &[0, 1, 2, 4, 5, 10, 11, 12, 14, 15, 17, 20, 21, 25, 30, 31]),
-    // UMIP, PKU, OSPKE, WAITPKG, CET_SS, TME, LA57, RDPID, KL, bus lock detection, ENQCMD, SGX_LC, PKS.
-    (0x7, 0, Register::Ecx, &[2, 3, 4, 5, 7, 13, 16, 22, 23, 24, 29, 30, 31]),
-    // UINTR, MD_CLEAR, TSXLDTRK, PCONFIG, ARCH_LBR, CET_IBT, AMX, SPEC_CTRL, STIBP, L1D_FLUSH, ARCH_CAPABILITIES,
-    // CORE_CAPABILITIES, SSBD.
-    (0x7, 0, Register::Edx, &[5, 10, 16, 18, 19, 20, 22, 24, 25, 26, 27, 28, 29, 30, 31]),
+    // FSGSBASE, TSC_ADJUST, SGX, HLE, AVX2, BMI2, INVPCID, RTM, PQM, MPX, PQE, AVX512DQ, ADX, SMAP, AVX512IFMA, PT, SHA,
+    // AVX512BW, AVX512VL. (AVX512F stays for the same reason.)
+    (0x7, 0, Register::Ebx, &[0, 1, 2, 4, 5, 8, 10, 11, 12, 14, 15, 17, 19, 20, 21, 25, 29, 30, 31]),
+    // UMIP, PKU, OSPKE, WAITPKG, CET_SS, GFNI, VAES, VPCLMULQDQ, TME, LA57, RDPID, KL, bus lock detection, ENQCMD, SGX_LC,
+    // PKS.
+    (0x7, 0, Register::Ecx, &[2, 3, 4, 5, 7, 8, 9, 10, 13, 16, 22, 23, 24, 29, 30, 31]),
+    // UINTR, MD_CLEAR, TSXLDTRK, PCONFIG, ARCH_LBR, CET_IBT, AMX, SPEC_CTRL, STIBP, L1D_FLUSH, CORE_CAPABILITIES, SSBD.
+    (0x7, 0, Register::Edx, &[5, 10, 16, 18, 19, 20, 22, 24, 25, 26, 27, 28, 30, 31]),
     // XSAVEOPT, XSAVEC, XGETBV with ECX = 1, XSAVES, XFD. Left is plain XSAVE.
     (0xd, 1, Register::Eax, &[0, 1, 2, 3, 4]),
     // SVM, EXTAPIC, LOCK MOV CR0 as CR8, IBS, OSVW, SKINIT, WDT, LWP, TCE, performance counters, BPEXT, MWAITX.
@@ -55,8 +57,9 @@ const KEPT: &[(u32, u32, Register, u32)] = &[
     (0x8000_0007, 0, Register::Edx, 1 << 8),
     // CLZERO, XSAVEERPTR, WBNOINVD.
     (0x8000_0008, 0, Register::Ebx, 0x205),
-    // LFENCE serialises, null selectors clear bases.
+    // LFENCE serialises, null selectors clear bases; not affected by two attacks.
     (0x8000_0021, 0, Register::Eax, 0x44),
+    (0x8000_0021, 0, Register::Ecx, 6),
 ];
 
 /// Leaves about devices that are not there: MONITOR, performance counters, SGX, PT, key locker, AMX, SVM, IBS, resource
@@ -79,12 +82,15 @@ const EMPTY: [u32; 15] = [
     0x8000_0023,
 ];
 
-/// Bits that the interpreter brings along: x2APIC, and string instructions that are fast.
-const OFFERED: [(u32, u32, Register, u32); 4] = [
+/// Bits that the interpreter brings along: x2APIC and its deadline timer, string instructions that are fast,
+/// IA32_ARCH_CAPABILITIES, and that no program can make the kernel speculate (SRSO_NO).
+const OFFERED: [(u32, u32, Register, u32); 6] = [
     (0x1, 0, Register::Ecx, 1 << 21),
     (0x1, 0, Register::Ecx, 1 << 24),
     (0x7, 0, Register::Ebx, 1 << 9),
     (0x7, 0, Register::Edx, 1 << 4),
+    (0x7, 0, Register::Edx, 1 << 29),
+    (0x8000_0021, 0, Register::Eax, 1 << 29),
 ];
 
 fn register(entry: &mut kvm_cpuid_entry2, register: Register) -> &mut u32 {
@@ -106,7 +112,7 @@ fn fit(entry: &mut kvm_cpuid_entry2) {
         (0x7, 1..) => (entry.ebx, entry.ecx, entry.edx) = (0, 0, 0),
         (0xd, 1) => (entry.ebx, entry.ecx, entry.edx) = (0, 0, 0),
         (0x8000_0007, _) => (entry.eax, entry.ebx, entry.ecx) = (0, 0, 0),
-        (0x8000_0021, _) => (entry.ebx, entry.ecx, entry.edx) = (0, 0, 0),
+        (0x8000_0021, _) => (entry.ebx, entry.edx) = (0, 0),
         _ => {}
     }
     for (function, index, which, bits) in HIDDEN {
@@ -126,36 +132,48 @@ fn fit(entry: &mut kvm_cpuid_entry2) {
     }
 }
 
-/// The table that CPUID reads.
+fn find(table: &[kvm_cpuid_entry2], function: u32, index: u32) -> [u32; 4] {
+    let matches = |entry: &&kvm_cpuid_entry2| {
+        let any_index = entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX == 0;
+        entry.function == function && (any_index || entry.index == index)
+    };
+    let entry = table.iter().find(matches).copied().unwrap_or_default();
+    [entry.eax, entry.ebx, entry.ecx, entry.edx]
+}
+
+/// The tables that CPUID reads.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Cpuid(Vec<kvm_cpuid_entry2>);
+pub(crate) struct Cpuid {
+    kernel: Vec<kvm_cpuid_entry2>,
+    programs: Vec<kvm_cpuid_entry2>,
+}
 
 impl Cpuid {
-    /// The table for a host where KVM supports `entries`, which have the machine's shape already.
+    /// The tables for a host where KVM says `entries` to programs, which have the machine's shape already.
     pub(crate) fn of_host(entries: &[kvm_cpuid_entry2]) -> Self {
         let is_ours = |entry: &&kvm_cpuid_entry2| !(KVM_LEAF..0x8000_0000).contains(&entry.function);
-        let mut table: Vec<_> = entries.iter().filter(is_ours).copied().collect();
-        table.iter_mut().for_each(fit);
+        let mut kernel: Vec<_> = entries.iter().filter(is_ours).copied().collect();
+        kernel.iter_mut().for_each(fit);
         let [ebx, ecx, edx] = KVM_SIGNATURE;
         let leaf = kvm_cpuid_entry2::default();
-        table.push(kvm_cpuid_entry2 { function: KVM_LEAF, eax: KVM_FEATURES, ebx, ecx, edx, ..leaf });
-        table.push(kvm_cpuid_entry2 { function: KVM_FEATURES, eax: KVM_OFFERED, ..leaf });
-        Self(table)
+        kernel.push(kvm_cpuid_entry2 { function: KVM_LEAF, eax: KVM_FEATURES, ebx, ecx, edx, ..leaf });
+        kernel.push(kvm_cpuid_entry2 { function: KVM_FEATURES, eax: KVM_OFFERED, ..leaf });
+        Self { kernel, programs: entries.to_vec() }
     }
 
-    /// All of it.
+    /// What the kernel is told, all of it.
     pub(crate) fn entries(&self) -> &[kvm_cpuid_entry2] {
-        &self.0
+        &self.kernel
     }
 
-    /// EAX, EBX, ECX, EDX of a leaf; zeros where there is none.
+    /// EAX, EBX, ECX, EDX of a leaf as the kernel is told; zeros where there is none.
     pub(crate) fn leaf(&self, function: u32, index: u32) -> [u32; 4] {
-        let matches = |entry: &&kvm_cpuid_entry2| {
-            let any_index = entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX == 0;
-            entry.function == function && (any_index || entry.index == index)
-        };
-        let entry = self.0.iter().find(matches).copied().unwrap_or_default();
-        [entry.eax, entry.ebx, entry.ecx, entry.edx]
+        find(&self.kernel, function, index)
+    }
+
+    /// EAX, EBX, ECX, EDX of a leaf as programs are told; zeros where there is none.
+    pub(crate) fn programs_leaf(&self, function: u32, index: u32) -> [u32; 4] {
+        find(&self.programs, function, index)
     }
 
     /// Whether a bit of leaf 1 ECX is set.
@@ -225,14 +243,20 @@ mod tests {
             assert!(!table.has_structured(bit), "{name}");
         }
         assert_eq!(table.leaf(7, 0)[2] & (1 << 16 | 1 << 2 | 1 << 3), 0, "LA57, UMIP, PKU");
-        assert_eq!(table.leaf(7, 0)[3] >> 26, 0, "what controls speculation");
+        assert_eq!(table.leaf(7, 0)[3] >> 26, 1 << 3, "what controls speculation");
         assert_eq!(table.leaf(0xd, 1)[0] & 0x1f, 0, "variants of XSAVE");
         assert_eq!(table.leaf(0x5, 0), [0; 4]);
         assert_eq!(table.leaf(0x8000_0001, 0)[2] >> 2 & 1, 0, "SVM");
     }
 
     #[test]
-    fn what_programs_use_natively_stays() {
+    fn programs_are_told_what_they_see_natively() {
+        let table = Cpuid::of_host(&everything());
+        assert_eq!((table.programs_leaf(7, 0), table.programs_leaf(9, 0)), ([!0; 4], [0; 4]));
+    }
+
+    #[test]
+    fn what_the_kernel_must_save_or_can_use_stays() {
         let table = Cpuid::of_host(&everything());
         for (bit, name) in
             [(13, "CX16"), (22, "MOVBE"), (23, "POPCNT"), (26, "XSAVE"), (28, "AVX"), (30, "RDRAND")]

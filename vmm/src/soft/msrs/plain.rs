@@ -27,11 +27,17 @@ const PAT: u32 = 0x277;
 const MEMORY_TYPES: [u8; 6] = [0, 1, 4, 5, 6, 7];
 /// MTRRs: eight variable ones, fixed ones, write combining.
 const MTRR_CAPABILITIES: u64 = 8 | 1 << 8 | 1 << 10;
+/// Not affected by: Meltdown, L1TF on entry, SSB, MDS, page size changes, TAA, SBDR, FBSDP, PSDP, BHI, PBRSB, GDS, RFDS. No
+/// program can make an interpreted kernel speculate.
+const ARCH_CAPABILITIES: u64 =
+    1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 7 << 13 | 1 << 20 | 1 << 24 | 1 << 26 | 1 << 27;
+/// HWCR: the TSC ticks at the frequency of the highest performance state.
+const TSC_FREQUENCY_SELECTED: u64 = 1 << 24;
 /// First register of the variable MTRRs.
 const MTRR_VARIABLE: u32 = 0x200;
 
 /// The registers that are not MTRRs.
-const REGISTERS: [Register; 31] = [
+const REGISTERS: [Register; 32] = [
     // IA32_PLATFORM_ID, IA32_FEATURE_CONTROL (locked), IA32_BIOS_UPDT_TRIG and IA32_BIOS_SIGN_ID: the microcode's revision.
     fixed(0x17, 0),
     fixed(0x3a, 1),
@@ -40,6 +46,7 @@ const REGISTERS: [Register; 31] = [
     // MSR_PLATFORM_INFO.
     fixed(0xce, 0),
     fixed(0xfe, MTRR_CAPABILITIES),
+    fixed(0x10a, ARCH_CAPABILITIES),
     // MISC_FEATURES_ENABLES.
     kept(0x140, 0),
     // SYSENTER: CS, ESP, EIP.
@@ -59,7 +66,7 @@ const REGISTERS: [Register; 31] = [
     kept(MTRR_DEF_TYPE.0, MTRR_DEF_TYPE.1),
     // AMD: SYSCFG, HWCR, TOP_MEM, TOP_MEM2, NB_CFG, VM_CR.
     kept(0xc001_0010, 0),
-    kept(0xc001_0015, 0),
+    kept(0xc001_0015, TSC_FREQUENCY_SELECTED),
     kept(0xc001_001a, 0),
     kept(0xc001_001d, 0),
     kept(0xc001_001f, 0),

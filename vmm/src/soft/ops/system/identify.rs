@@ -15,7 +15,8 @@ fn cpuid(cpu: &mut Cpu, _: &Op) -> Step {
     let function = u32::truncate(cpu.get::<u32>(RAX));
     let index = u32::truncate(cpu.get::<u32>(RCX));
     let table = &cpu.system.cpuid;
-    let [eax, mut ebx, mut ecx, edx] = table.leaf(function, index);
+    let [eax, mut ebx, mut ecx, edx] =
+        if cpu.user { table.programs_leaf(function, index) } else { table.leaf(function, index) };
     match (function, index) {
         (0x1, _) => {
             let is_on = cpu.mmu.paging.cr4 & CR4_OSXSAVE != 0;
@@ -39,7 +40,7 @@ mod tests {
     use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
     use super::super::super::super::cpuid::Cpuid;
-    use super::super::super::super::testing::tables::run_well;
+    use super::super::super::super::testing::tables::{enter_ring3, run_well};
     use super::*;
 
     fn ask(function: u64, index: u64, prepare: fn(&mut Cpu)) -> [u64; 4] {
@@ -64,6 +65,12 @@ mod tests {
         assert_eq!(ask(0xd, 2, |_| {}), [7, 0x240, 0, 0]);
         assert_eq!(ask(0xd, 5, |_| {}), [0; 4]);
         assert_eq!(ask(0x1234_5678, 0, |_| {}), [0; 4]);
+    }
+
+    #[test]
+    fn programs_have_a_table_of_their_own() {
+        assert_eq!(ask(0x4000_0000, 0, enter_ring3), [0; 4]);
+        assert_ne!(ask(0x4000_0000, 0, |_| {}), [0; 4]);
     }
 
     #[test]
