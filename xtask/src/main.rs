@@ -5,6 +5,7 @@ mod command;
 mod compare;
 mod cpio;
 mod demo;
+mod difftest;
 mod kernel;
 mod lint;
 mod packages;
@@ -43,6 +44,8 @@ enum Verb {
     },
     /// Build the agent's initramfs: target/guest/initramfs.cpio
     Agent,
+    /// Compare the software engine's interpreter with the host's CPU
+    Difftest(difftest::Args),
     /// Check the source: dependency table, paths in ARCHITECTURE.md, unsafe code, file lengths, crate versions
     Tidy,
     /// Check formatting and run clippy
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
             kernel::build(force).map(|path| progress::say("kernel", &path.display().to_string()))
         }
         Verb::Agent => agent::build().map(|path| progress::say("agent", &path.display().to_string())),
+        Verb::Difftest(args) => difftest::test(&args),
         Verb::Tidy => tidy::run(),
         Verb::Lint => lint::run(),
     };

@@ -99,10 +99,14 @@ const FLAGS_AND_HINTS: &[Mnemonic] = {
     ]
 };
 
+/// All instructions.
+fn mnemonics() -> Vec<Mnemonic> {
+    [DATA, ARITHMETIC, BITS, CONTROL, STRINGS_AND_ATOMICS, FLAGS_AND_HINTS].concat()
+}
+
 /// All forms.
 pub(super) fn all() -> Vec<Form> {
-    let lists = [DATA, ARITHMETIC, BITS, CONTROL, STRINGS_AND_ATOMICS, FLAGS_AND_HINTS];
-    let mnemonics = lists.concat();
+    let mnemonics = mnemonics();
     let mut forms = Vec::new();
     for code in Code::values().filter(|code| mnemonics.contains(&code.mnemonic())) {
         let info = code.op_code();
@@ -189,4 +193,13 @@ fn is_supported(kind: Kind) -> bool {
                 | Kind::br64_1
                 | Kind::br64_4
         )
+}
+
+#[test]
+fn every_instruction_has_forms() {
+    let forms = all();
+    for mnemonic in mnemonics() {
+        assert!(forms.iter().any(|form| form.code.mnemonic() == mnemonic), "{mnemonic:?} has none");
+    }
+    assert!(forms.len() >= 200, "only {} forms", forms.len());
 }

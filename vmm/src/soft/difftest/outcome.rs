@@ -37,6 +37,13 @@ pub(super) struct Outcome {
     pub(super) pages: Vec<u64>,
 }
 
+impl Outcome {
+    /// Whether an access of memory has ended it.
+    pub(super) fn faults(&self) -> bool {
+        matches!(self.end, End::Exception(Exception { vector: 12..=14, .. }))
+    }
+}
+
 /// What of `interpreted` is not as it is `native`, a line each; `undefined` flags do not count.
 pub(super) fn differences(native: &Outcome, interpreted: &Outcome, undefined: u64) -> Vec<String> {
     let mut lines = Vec::new();

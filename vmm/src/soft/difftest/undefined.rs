@@ -31,6 +31,14 @@ pub(super) fn flags_at_fault(instruction: &Instruction) -> u64 {
     if compares && repeats { ARITHMETIC } else { 0 }
 }
 
+/// Whether it is undefined which of two operands faults, if both do.
+pub(super) fn fault(instruction: &Instruction) -> bool {
+    is_comparison(instruction.code())
+        && instruction.op_count() == 2
+        && instruction.op_kind(0) != OpKind::Register
+        && instruction.op_kind(1) != OpKind::Register
+}
+
 fn is_comparison(code: Code) -> bool {
     matches!(
         code,

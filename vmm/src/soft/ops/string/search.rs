@@ -49,9 +49,8 @@ struct Compare;
 impl Comparison for Compare {
     #[inline(always)]
     fn read<T: Word>(cpu: &mut Cpu, op: &Op) -> Step<(u64, u64)> {
-        // In this order, which shows when both fault.
-        let second = cpu.read::<T>(destination(cpu))?;
         let first = cpu.read::<T>(source(cpu, op))?;
+        let second = cpu.read::<T>(destination(cpu))?;
         Ok((first, second))
     }
 
