@@ -18,6 +18,8 @@ mod selector;
 mod software_interrupt;
 mod syscall;
 mod table;
+#[cfg(test)]
+mod tests;
 mod time;
 mod xcr;
 
