@@ -7,7 +7,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
-use vmm::{BootEvent, RunningVm, SerialConfig, Vm, VmConfig};
+use vmm::{BootEvent, BuildError, Engine, RunningVm, SerialConfig, Vm, VmConfig};
 
 /// `mov al, 0xfe; out 0x64, al; jmp $`: reset through the keyboard controller.
 pub(crate) const RESET: [u8; 6] = [0xb0, 0xfe, 0xe6, 0x64, 0xeb, 0xfe];
@@ -50,23 +50,30 @@ pub(crate) fn have_kvm() -> bool {
 
 /// A guest in a directory of its own.
 pub(crate) struct Guest {
+    engine: Engine,
     dir: TempDir,
     events: Arc<Mutex<Vec<BootEvent>>>,
 }
 
 impl Guest {
-    /// A guest that runs `code`.
-    pub(crate) fn new(entry: Entry, code: &[u8]) -> Self {
+    /// A guest that runs `code` under `engine`.
+    pub(crate) fn new(engine: Engine, entry: Entry, code: &[u8]) -> Self {
         let dir = TempDir::new().unwrap();
         std::fs::write(dir.path().join("kernel"), elf(entry, code)).unwrap();
-        Self { dir, events: Arc::default() }
+        Self { engine, dir, events: Arc::default() }
     }
 
     /// Starts it with 4 MiB of memory.
     pub(crate) fn start(&self) -> RunningVm {
+        self.try_start().unwrap()
+    }
+
+    /// Starts it with 4 MiB of memory, if that can be done.
+    pub(crate) fn try_start(&self) -> Result<RunningVm, BuildError> {
         let mut config = VmConfig::new(self.dir.path().join("kernel"), 4);
+        config.engine = self.engine;
         config.serial = SerialConfig::File(self.dir.path().join("serial"));
-        Vm::build(&config, self.events.clone()).unwrap().start().unwrap()
+        Vm::build(&config, self.events.clone())?.start()
     }
 
     /// What it has written so far.
@@ -79,6 +86,32 @@ impl Guest {
         self.events.lock().unwrap().clone()
     }
 }
+
+/// A test of every function named, under each engine: `kvm::NAME` and `soft::NAME`.
+macro_rules! under_each_engine {
+    ($($name:ident),* $(,)?) => {
+        crate::tiny::under! { kvm, Kvm, $($name),* }
+        crate::tiny::under! { soft, Soft, $($name),* }
+    };
+}
+
+/// A test of every function named, under one engine, in a module of that name.
+macro_rules! under {
+    ($module:ident, $engine:ident, $($name:ident),*) => {
+        mod $module {
+            $(
+                #[test]
+                fn $name() {
+                    if crate::tiny::have_kvm() {
+                        super::$name(vmm::Engine::$engine);
+                    }
+                }
+            )*
+        }
+    };
+}
+
+pub(crate) use {under, under_each_engine};
 
 fn elf(entry: Entry, code: &[u8]) -> Vec<u8> {
     let mut note = Vec::new();
