@@ -16,6 +16,8 @@ pub(super) struct Case {
     pub(super) flags: u64,
     /// Addresses of words of data, and what they hold.
     pub(super) memory: Vec<(u64, u64)>,
+    /// XMM registers, if they count.
+    pub(super) vectors: Vec<u128>,
     /// Flags that the manual leaves undefined at the end.
     pub(super) undefined: u64,
 }
@@ -59,6 +61,7 @@ impl Display for Case {
         writeln!(f, "    flags: {:#x},", self.flags)?;
         let memory: Vec<_> = self.memory.iter().map(|(at, value)| format!("({at:#x}, {value:#x})")).collect();
         writeln!(f, "    memory: vec![{}],", memory.join(", "))?;
+        writeln!(f, "    vectors: vec!{:#x?},", Line(&self.vectors))?;
         writeln!(f, "    undefined: {:#x},", self.undefined)?;
         write!(f, "}}")
     }

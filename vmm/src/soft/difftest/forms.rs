@@ -23,6 +23,14 @@ pub(super) struct Form {
     pub(super) prefix: Prefix,
 }
 
+impl Form {
+    /// Whether it has an operand that is a vector register.
+    pub(super) fn uses_vectors(self) -> bool {
+        let is_vector = |kind| matches!(kind, &(Kind::xmm_reg | Kind::xmm_rm | Kind::xmm_or_mem));
+        self.code.op_code().op_kinds().iter().any(is_vector)
+    }
+}
+
 /// As the manual writes it.
 impl Display for Form {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -99,9 +107,21 @@ const FLAGS_AND_HINTS: &[Mnemonic] = {
     ]
 };
 
+const VECTORS: &[Mnemonic] = {
+    use Mnemonic::*;
+    &[
+        Movups, Movupd, Movdqu, Lddqu, Movaps, Movapd, Movdqa, Movntdq, Movntps, Movntpd, Movlps, Movlpd,
+        Movhlps, Movhps, Movhpd, Movlhps, Movd, Movq, Pxor, Xorps, Xorpd, Por, Orps, Orpd, Pand, Andps,
+        Andpd, Pandn, Andnps, Andnpd, Pcmpeqb, Pcmpeqw, Pcmpeqd, Pcmpgtb, Pcmpgtw, Pcmpgtd, Pminub, Pmaxub,
+        Paddb, Paddw, Paddd, Paddq, Psubb, Psubw, Psubd, Psubq, Psubusb, Punpcklbw, Punpcklwd, Punpckldq,
+        Unpcklps, Punpcklqdq, Unpcklpd, Punpckhbw, Punpckhwd, Punpckhdq, Unpckhps, Punpckhqdq, Unpckhpd,
+        Pmovmskb, Pshufd, Pshuflw, Pshufhw, Pslldq, Psrldq,
+    ]
+};
+
 /// All instructions.
 fn mnemonics() -> Vec<Mnemonic> {
-    [DATA, ARITHMETIC, BITS, CONTROL, STRINGS_AND_ATOMICS, FLAGS_AND_HINTS].concat()
+    [DATA, ARITHMETIC, BITS, CONTROL, STRINGS_AND_ATOMICS, FLAGS_AND_HINTS, VECTORS].concat()
 }
 
 /// All forms.
@@ -135,9 +155,12 @@ pub(super) fn all() -> Vec<Form> {
     forms
 }
 
-/// Whether an operand is either a general register or memory.
+/// Whether an operand is either a register or memory.
 pub(super) fn is_register_or_memory(kind: Kind) -> bool {
-    matches!(kind, Kind::r8_or_mem | Kind::r16_or_mem | Kind::r32_or_mem | Kind::r64_or_mem)
+    matches!(
+        kind,
+        Kind::r8_or_mem | Kind::r16_or_mem | Kind::r32_or_mem | Kind::r64_or_mem | Kind::xmm_or_mem
+    )
 }
 
 fn is_usable(info: &OpCodeInfo) -> bool {
@@ -149,6 +172,11 @@ fn is_usable(info: &OpCodeInfo) -> bool {
         && info.op_kinds().iter().all(|kind| is_supported(*kind))
         // Far.
         && !matches!(info.code(), Code::Jmp_m1632 | Code::Jmp_m1664 | Code::Call_m1632 | Code::Call_m1664)
+        // Of the same name as string instructions.
+        && !matches!(
+            info.code(),
+            Code::Movsd_xmm_xmmm64 | Code::Movsd_xmmm64_xmm | Code::Cmpsd_xmm_xmmm64_imm8
+        )
         // Nobody makes stack frames of 16-bit pointers.
         && !matches!(info.code(), Code::Enterw_imm16_imm8 | Code::Leavew)
         // Its result is undefined.
@@ -192,6 +220,8 @@ fn is_supported(kind: Kind) -> bool {
                 | Kind::es_rDI
                 | Kind::br64_1
                 | Kind::br64_4
+                | Kind::xmm_reg
+                | Kind::xmm_rm
         )
 }
 

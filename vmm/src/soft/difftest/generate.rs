@@ -16,9 +16,6 @@ use crate::soft::mmu::walk::is_canonical;
 const ATTEMPTS: usize = 1000;
 /// Offset of the boundary between the code pages.
 const BOUNDARY: u64 = 0x1000;
-/// What KVM's emulator does not know, or not in all forms. A protection exception makes KVM try.
-const NOT_EMULATED: [Mnemonic; 6] =
-    [Mnemonic::Crc32, Mnemonic::Popcnt, Mnemonic::Lzcnt, Mnemonic::Tzcnt, Mnemonic::Movbe, Mnemonic::Clwb];
 const STACK: usize = RSP as usize;
 
 /// A source of cases, the same ones for the same seed.
@@ -103,7 +100,8 @@ impl Generator {
             return None;
         }
         let flags = random.next() & (ARITHMETIC | DF) | IF | FIXED;
-        Some(Case { start, code, regs, flags, memory, undefined })
+        let vectors = if form.uses_vectors() { vectors(random) } else { Vec::new() };
+        Some(Case { start, code, regs, flags, memory, vectors, undefined })
     }
 }
 
@@ -115,6 +113,15 @@ fn start(random: &mut Random) -> u64 {
         6..8 => CODE + 2 * BOUNDARY - near_end,
         _ => CODE + 0x100 + random.below(0xd00),
     }
+}
+
+/// Values of vector registers, some with bytes in common.
+fn vectors(random: &mut Random) -> Vec<u128> {
+    let mut half = || {
+        let pattern = random.pick(&[0, u64::MAX, 0x8000_7fff_8080_7f7f, 0x0102_0304_0506_0708]);
+        if random.chance(50) { random.next() } else { pattern }
+    };
+    (0..16).map(|_| u128::from(half()) << 64 | u128::from(half())).collect()
 }
 
 fn blank(form: Form) -> Instruction {
@@ -144,10 +151,7 @@ fn instruction(
     if explicit {
         let size = instruction.memory_size().size().max(1) as u64;
         let mut target = targets::linear(random, size);
-        if !is_canonical(target) && NOT_EMULATED.contains(&form.code.mnemonic()) {
-            return None;
-        }
-        if form.code == Code::Cmpxchg16b_m128 && random.chance(95) {
+        if size == 16 && random.chance(95) {
             target &= !15;
         }
         if form.memory {
@@ -194,6 +198,7 @@ fn may_follow(form: Form) -> bool {
     instruction.set_code(form.code);
     explicit
         && !form.memory
+        && !form.uses_vectors()
         && !is_branch(form.code)
         && !info.is_stack_instruction()
         && !matches!(info.mnemonic(), Mnemonic::Shld | Mnemonic::Shrd | Mnemonic::Bswap)

@@ -5,7 +5,9 @@ use std::sync::atomic::AtomicBool;
 use super::case::Case;
 use super::layout::{Guest, system_registers};
 use super::outcome::{End, Outcome};
+use super::vectors;
 use crate::soft::cpu::Cpu;
+use crate::soft::extended::Extended;
 use crate::soft::interpreter::{Interpreter, Pause};
 use crate::soft::ram::Ram;
 use crate::soft::step::{Exception, Stop};
@@ -38,7 +40,13 @@ impl Interpreted {
     pub(super) fn run(&mut self, case: &Case, by_blocks: bool) -> Outcome {
         self.guest.set_up(case);
         self.interpreter.cpu.import(&case.registers(), &system_registers());
+        self.interpreter.cpu.extended = Some(Extended::new(vectors::state(&case.vectors)));
         let end = self.run_to_end(by_blocks);
+        let extended = self.interpreter.cpu.extended.take();
+        let vectors = match &extended {
+            Some(extended) if !case.vectors.is_empty() => vectors::registers(&extended.state),
+            _ => Vec::new(),
+        };
         let (regs, _) = self.interpreter.cpu.export();
         let rip = regs.rip;
         let flags = regs.rflags;
@@ -46,7 +54,7 @@ impl Interpreted {
         general.copy_from_slice(&self.interpreter.cpu.regs[..16]);
         let (data, pages) = (self.guest.data(), self.guest.pages());
         self.guest.clean_up(case);
-        Outcome { end, rip, regs: general, flags, data, pages }
+        Outcome { end, rip, regs: general, flags, vectors, data, pages }
     }
 
     fn run_to_end(&mut self, by_blocks: bool) -> End {

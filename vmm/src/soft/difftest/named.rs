@@ -73,5 +73,13 @@ fn case(code: &[u8], registers: &[(usize, u64)]) -> Case {
     for (number, value) in registers {
         regs[*number] = *value;
     }
-    Case { start: START, code: code.to_vec(), regs, flags: 0x202, memory: Vec::new(), undefined: 0 }
+    Case {
+        start: START,
+        code: code.to_vec(),
+        regs,
+        flags: 0x202,
+        memory: Vec::new(),
+        vectors: Vec::new(),
+        undefined: 0,
+    }
 }

@@ -3,6 +3,7 @@
 use super::case::Case;
 use super::layout::{Guest, HANDLER_LEN, HANDLERS, SYSCALL_ENTRY, system_registers};
 use super::outcome::{End, Outcome};
+use super::vectors;
 use crate::cpu::{Action, Exit};
 use crate::kvm::{Host, Ring3, Ring3Exit, Ring3State, SyscallMsrs};
 use crate::soft::flags::RF;
@@ -43,6 +44,9 @@ impl Native {
     /// Runs a case.
     pub(super) fn run(&mut self, case: &Case) -> Outcome {
         self.guest.set_up(case);
+        if !case.vectors.is_empty() {
+            self.ring3.set_extended_state(&vectors::state(&case.vectors)).expect("a valid state");
+        }
         let mut state = Ring3State {
             regs: case.registers(),
             sregs: system_registers(),
@@ -60,7 +64,11 @@ impl Native {
             other => panic!("{other:?} by {case}"),
         };
         self.guest.clean_up(case);
-        outcome
+        if case.vectors.is_empty() {
+            return outcome;
+        }
+        let state = self.ring3.extended_state().expect("a state");
+        Outcome { vectors: vectors::registers(&state), ..outcome }
     }
 
     fn at_handler(&self, state: &Ring3State) -> Outcome {
@@ -89,6 +97,14 @@ impl Native {
             regs.rax, regs.rcx, regs.rdx, regs.rbx, rsp, regs.rbp, regs.rsi, regs.rdi, regs.r8, regs.r9,
             regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
         ];
-        Outcome { end, rip, regs, flags, data: self.guest.data(), pages: self.guest.pages() }
+        Outcome {
+            end,
+            rip,
+            regs,
+            flags,
+            vectors: Vec::new(),
+            data: self.guest.data(),
+            pages: self.guest.pages(),
+        }
     }
 }

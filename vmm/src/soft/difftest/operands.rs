@@ -22,6 +22,10 @@ pub(super) fn register(random: &mut Random, size: u32) -> Register {
     }
 }
 
+fn vector_register(random: &mut Random) -> Register {
+    Register::XMM0 + u32::try_from(random.below(16)).expect("small")
+}
+
 /// The number of a general register, as instructions encode it.
 pub(super) fn number(register: Register) -> usize {
     register.full_register().number()
@@ -48,6 +52,7 @@ pub(super) fn fill(instruction: &mut Instruction, form: Form, random: &mut Rando
             continue;
         }
         let fixed = match kind {
+            Kind::xmm_or_mem | Kind::xmm_reg | Kind::xmm_rm => Some(vector_register(random)),
             Kind::r8_or_mem | Kind::r8_reg | Kind::r8_opcode => Some(register(random, 1)),
             Kind::r16_or_mem | Kind::r16_reg | Kind::r16_opcode => Some(register(random, 2)),
             Kind::r32_or_mem | Kind::r32_reg | Kind::r32_opcode => Some(register(random, 4)),
