@@ -6,6 +6,7 @@ mod compare;
 mod cpio;
 mod demo;
 mod difftest;
+mod engines;
 mod kernel;
 mod lint;
 mod packages;
@@ -34,6 +35,8 @@ enum Verb {
     Setup,
     /// Set up, run the demo app by both models and write target/compare/report.html and report.json
     Compare(compare::Args),
+    /// Compare the software engine with QEMU's TCG on the same guest, and hold the figures against the limits
+    Engines(engines::Args),
     /// Set up and run every test
     Test,
     /// Build the guest kernel: target/guest/vmlinux
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Setup => setup::run(),
         Verb::Compare(args) => compare::run(&args),
+        Verb::Engines(args) => engines::run(&args),
         Verb::Test => return test::run(),
         Verb::Kernel { force } => {
             kernel::build(force).map(|path| progress::say("kernel", &path.display().to_string()))

@@ -8,7 +8,7 @@ use crate::command::{capture, line, run_quietly};
 use crate::progress::{Outcome, say};
 
 /// A package and what it is for.
-struct Package {
+pub(crate) struct Package {
     name: &'static str,
     reason: &'static str,
 }
@@ -17,7 +17,8 @@ const fn package(name: &'static str, reason: &'static str) -> Package {
     Package { name, reason }
 }
 
-const PACKAGES: [Package; 14] = [
+/// What building, running and testing need.
+pub(crate) const BUILDING: &[Package] = &[
     package("build-essential", "compiles the guest kernel and the C parts of crates"),
     package("flex", "builds the guest kernel's configuration tool"),
     package("bison", "builds the guest kernel's configuration tool"),
@@ -34,14 +35,18 @@ const PACKAGES: [Package; 14] = [
     package("crun", "is the peer that container starts are compared with"),
 ];
 
-/// Installs what is missing, saying what and why.
+/// What the benchmark of the engines needs besides.
+pub(crate) const ENGINES: &[Package] =
+    &[package("qemu-system-x86", "is the peer that the software engine is compared with")];
+
+/// Installs those that are missing, saying what and why.
 ///
 /// # Errors
 /// Not a Debian system, no root (the error holds the command to run), or apt-get's own.
-pub(crate) fn install_missing() -> Result<Outcome> {
-    let installed = installed()?;
+pub(crate) fn install_missing(packages: &[Package]) -> Result<Outcome> {
+    let installed = installed(packages)?;
     let missing: Vec<&Package> =
-        PACKAGES.iter().filter(|package| !installed.iter().any(|name| name == package.name)).collect();
+        packages.iter().filter(|package| !installed.iter().any(|name| name == package.name)).collect();
     if missing.is_empty() {
         return Ok(Outcome::Cached);
     }
@@ -80,12 +85,12 @@ fn apt_get() -> Command {
     command
 }
 
-/// The packages of the table that are installed.
-fn installed() -> Result<Vec<String>> {
+/// The names of those packages that are installed.
+fn installed(packages: &[Package]) -> Result<Vec<String>> {
     let mut query = Command::new("dpkg-query");
     query
         .args(["-W", "-f=${binary:Package} ${db:Status-Status}\n"])
-        .args(PACKAGES.iter().map(|package| package.name));
+        .args(packages.iter().map(|package| package.name));
     // Fails when a package is unknown, and still prints the others.
     let output = capture(&mut query).context("carve's set-up is for Debian, where dpkg is")?;
     Ok(parse_installed(&String::from_utf8_lossy(&output.stdout)))

@@ -54,6 +54,15 @@ pub(crate) fn spin<T>(text: &str, work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// A bar of `count` steps, where there is a terminal to show it.
+pub(crate) fn bar(count: usize) -> ProgressBar {
+    let bar = ProgressBar::new(count.try_into().unwrap_or(u64::MAX));
+    let style = ProgressStyle::with_template("{spinner} [{elapsed_precise}] {wide_bar} {pos}/{len} {msg:48}");
+    bar.set_style(style.expect("the template is a constant of ours"));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

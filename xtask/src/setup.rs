@@ -16,7 +16,7 @@ use crate::{agent, demo, kernel, packages, workspace};
 /// # Errors
 /// The first step that fails, by name.
 pub(crate) fn run() -> Result<()> {
-    step("Debian packages", packages::install_missing)?;
+    step("Debian packages", || packages::install_missing(packages::BUILDING))?;
     step("guest kernel", || kernel::build(false).map(|_| Outcome::Done))?;
     step("agent", || agent::build().map(|_| Outcome::Done))?;
     step("carve binary", build_carve)?;
@@ -30,7 +30,7 @@ pub(crate) fn run() -> Result<()> {
 const FLAGS: &str = "-Ctarget-feature=+crt-static";
 
 /// Cargo knows what has to be built, and shows it.
-fn build_carve() -> Result<Outcome> {
+pub(crate) fn build_carve() -> Result<Outcome> {
     let mut command = cargo();
     command
         .args(["build", "--release", "--package", "cli", "--target", agent::TARGET, "--target-dir"])

@@ -1,0 +1,64 @@
+//! What the figures were measured on.
+
+use std::fs;
+use std::process::Command;
+
+use serde::Serialize;
+
+use super::engine::QEMU;
+use crate::command::capture;
+
+/// The host. What could not be found out is absent.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Host {
+    pub(crate) cpu: Option<String>,
+    pub(crate) cpus: usize,
+    /// Whether the CPU offers virtualisation to KVM.
+    pub(crate) hardware_virtualisation: bool,
+    pub(crate) kernel: Option<String>,
+    pub(crate) qemu: Option<String>,
+}
+
+impl Host {
+    /// Reads /proc, and asks QEMU for its version.
+    pub(crate) fn read() -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let qemu = capture(Command::new(QEMU).arg("--version")).ok();
+        Self {
+            cpu: field(&cpuinfo, "model name").map(str::to_owned),
+            cpus: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+            hardware_virtualisation: field(&cpuinfo, "flags")
+                .is_some_and(|flags| flags.split(' ').any(|flag| flag == "vmx" || flag == "svm")),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned()),
+            qemu: qemu
+                .and_then(|output| String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)),
+        }
+    }
+}
+
+/// Processes that run or want to, on average over the last minute.
+pub(crate) fn load() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
+/// The first value of a field of /proc/cpuinfo.
+fn field<'a>(cpuinfo: &'a str, name: &str) -> Option<&'a str> {
+    let fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+    fields
+        .map(|(key, value)| (key.trim(), value.trim()))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_cpuinfo_are_found_by_their_whole_name() {
+        let text = "processor\t: 0\nmodel\t\t: 85\nmodel name\t: A CPU: fast\nflags\t\t: fpu vmx\n";
+        assert_eq!(field(text, "model name"), Some("A CPU: fast"));
+        assert_eq!(field(text, "model"), Some("85"));
+        assert_eq!(field(text, "name"), None);
+    }
+}
