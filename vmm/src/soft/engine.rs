@@ -43,6 +43,8 @@ use crate::sys::tsc::tsc;
 const RENT: u64 = 2000;
 /// Instructions of ring 0 between two looks at the timers.
 const STRETCH: u64 = 2000;
+/// A CPU that has halted for this long gives the memory of its decoded code back.
+const IDLE: Duration = Duration::from_millis(500);
 /// Longest instruction.
 const MAX_INSTRUCTION: usize = 15;
 
@@ -171,7 +173,17 @@ impl SoftCpu {
                 continue;
             }
             let before = tsc();
-            self.attention.sleep(self.time_to_deadline());
+            let time = self.time_to_deadline();
+            if time.is_none_or(|time| time > IDLE) {
+                self.attention.sleep(Some(IDLE));
+                if self.attention.is_calm() {
+                    // Nothing will happen for some time: what was decoded costs more memory than decoding it again.
+                    self.interpreter.cache.release(&mut self.interpreter.cpu);
+                    self.attention.sleep(self.time_to_deadline());
+                }
+            } else {
+                self.attention.sleep(time);
+            }
             self.halted += tsc() - before;
         }
     }
@@ -292,7 +304,7 @@ impl SoftCpu {
             let pause = interpreter.run(STRETCH, self.attention.wanted());
             self.counters.kernel_instructions += interpreter.instructions - before;
             pause
-        } else if self.rented < RENT && interpreter.cpu.sregs.cs.l == 1 {
+        } else if self.rented < RENT && may_interpret(&interpreter.cpu) {
             let before = interpreter.instructions;
             let pause = interpreter.run(RENT - self.rented, self.attention.wanted());
             self.rented += interpreter.instructions - before;
@@ -323,6 +335,11 @@ impl SoftCpu {
             symbol: None,
         }))
     }
+}
+
+/// Whether the interpreter can run the program that the CPU is in: 64-bit code that is not single-stepped.
+fn may_interpret(cpu: &Cpu) -> bool {
+    cpu.sregs.cs.l == 1 && cpu.flags.rest() & flags::TF == 0
 }
 
 fn syscall_msrs(cpu: &Cpu) -> SyscallMsrs {
@@ -370,6 +387,7 @@ impl CpuEngine for SoftCpu {
             halted: self.time(self.halted),
             ..self.counters.clone()
         };
+        tracing::debug!(?counters, ?stats, "the interpreter is done");
         Some(Profile { counters, kernel })
     }
 }

@@ -5,6 +5,7 @@
 //! blocks. A block of ring 3 is compared with its bytes each time, because native ring 3 and devices write unseen.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::super::cpu::Cpu;
 use super::super::mmu::Place;
@@ -14,51 +15,67 @@ use super::block;
 use super::op::{Op, instructions};
 
 /// Places for blocks, each for one of the addresses that share it.
-const SLOTS: usize = 1 << 15;
+const SLOTS: usize = 1 << 16;
 /// With this many operations the cache starts over: 32 bytes each.
-const MAX_OPS: usize = 1 << 17;
+const MAX_OPS: usize = 1 << 19;
 /// Longest instruction.
 const MAX_LEN: usize = 15;
 /// Bytes looked at for one block.
-const WINDOW: usize = 256;
+const WINDOW: usize = 255;
 
 /// The start of no block: not canonical.
 const NOWHERE: u64 = 1 << 63;
 
-/// A run of decoded instructions.
+/// A run of decoded instructions: half a cache line.
 #[derive(Debug, Clone, Copy)]
 struct Block {
     /// Virtual address.
     start: u64,
     /// What the TLB's generation of code was when the mapping was last looked at.
-    generation: u64,
-    /// Offset of the first byte in RAM.
-    ram: usize,
+    generation: u32,
+    /// Number of the page in RAM.
+    page: u32,
     first_op: u32,
     first_byte: u32,
-    ops: u16,
-    /// Bytes of code.
-    len: u16,
-    /// Accesses to memory of one run.
-    accesses: u16,
-    /// Of ring 3.
-    user: bool,
     /// Times it was run.
     runs: u32,
+    ops: u8,
+    /// Bytes of code.
+    len: u8,
+    /// Accesses to memory of one run.
+    accesses: u8,
+    /// Of ring 3.
+    user: bool,
 }
+
+const _: () = assert!(size_of::<Block>() == 32);
 
 const EMPTY: Block = Block {
     start: NOWHERE,
     generation: 0,
-    ram: 0,
+    page: 0,
     first_op: 0,
     first_byte: 0,
+    runs: 0,
     ops: 0,
     len: 0,
     accesses: 0,
     user: false,
-    runs: 0,
 };
+
+impl Block {
+    /// Its operations among all.
+    #[inline(always)]
+    fn ops(&self) -> Range<usize> {
+        let first = self.first_op as usize;
+        first..first + usize::from(self.ops)
+    }
+
+    /// Offset of the first byte in RAM.
+    fn ram(&self) -> usize {
+        (self.page as usize) << 12 | (self.start & 0xfff) as usize
+    }
+}
 
 /// What there is to say about how well the cache did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -78,6 +95,7 @@ pub(crate) struct CacheStats {
 /// The cache.
 #[derive(Debug)]
 pub(crate) struct Cache {
+    /// Empty until the first block is remembered.
     slots: Vec<Block>,
     ops: Vec<Op>,
     /// Source bytes of the blocks of ring 3.
@@ -95,7 +113,7 @@ pub(crate) struct Cache {
 impl Default for Cache {
     fn default() -> Self {
         Self {
-            slots: vec![EMPTY; SLOTS],
+            slots: Vec::new(),
             ops: Vec::new(),
             bytes: Vec::new(),
             pages: HashMap::new(),
@@ -109,7 +127,7 @@ impl Default for Cache {
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "only the low bits count")]
 fn slot_of(rip: u64) -> usize {
-    (rip ^ rip >> 15) as usize % SLOTS
+    (rip ^ rip >> 16) as usize % SLOTS
 }
 
 impl Cache {
@@ -120,17 +138,17 @@ impl Cache {
     #[inline(always)]
     pub(crate) fn find(&mut self, cpu: &mut Cpu) -> Step<&[Op]> {
         let (rip, user) = (cpu.rip, cpu.user);
+        let generation = cpu.mmu.tlb.code_generation(rip);
         let slot = slot_of(rip);
-        let block = &self.slots[slot];
-        let fresh = block.start == rip
-            && block.user == user
-            && block.generation == cpu.mmu.tlb.code_generation(rip)
-            && (!user || self.is_unchanged(block, cpu));
-        if fresh {
-            let (first, ops) = (block.first_op as usize, usize::from(block.ops));
+        let is_right =
+            |block: &&Block| block.start == rip && block.user == user && block.generation == generation;
+        if let Some(block) = self.slots.get(slot).filter(is_right)
+            && (!user || self.is_unchanged(block, cpu))
+        {
+            let ops = block.ops();
             let runs = &mut self.slots[slot].runs;
             *runs = runs.saturating_add(1);
-            return Ok(&self.ops[first..first + ops]);
+            return Ok(&self.ops[ops]);
         }
         self.find_slowly(cpu)
     }
@@ -138,7 +156,7 @@ impl Cache {
     /// Whether the bytes that `block` was decoded from are still there.
     fn is_unchanged(&self, block: &Block, cpu: &Cpu) -> bool {
         let first = block.first_byte as usize;
-        cpu.mmu.ram.holds(block.ram, &self.bytes[first..first + usize::from(block.len)])
+        cpu.mmu.ram.holds(block.ram(), &self.bytes[first..first + usize::from(block.len)])
     }
 
     #[cold]
@@ -146,13 +164,16 @@ impl Cache {
         let (rip, user) = (cpu.rip, cpu.user);
         let Place::Ram(ram) = cpu.locate(rip, Kind::Execute, user)? else { return Err(Stop::Unknown) };
         let generation = cpu.mmu.tlb.code_generation(rip);
+        if self.slots.is_empty() {
+            self.slots.resize(SLOTS, EMPTY);
+        }
         let slot = slot_of(rip);
         let block = self.slots[slot];
-        let same = block.start == rip && block.user == user && block.ram == ram;
+        let same = block.start == rip && block.user == user && block.ram() == ram;
         if same && (!user || self.is_unchanged(&block, cpu)) {
-            self.slots[slot].generation = generation;
-            let first = block.first_op as usize;
-            return Ok(&self.ops[first..first + usize::from(block.ops)]);
+            let runs = block.runs.saturating_add(1);
+            self.slots[slot] = Block { generation, runs, ..block };
+            return Ok(&self.ops[block.ops()]);
         }
         if self.ops.len() > MAX_OPS {
             self.start_over(cpu);
@@ -179,12 +200,12 @@ impl Cache {
         self.slots[slot] = Block {
             start: rip,
             generation,
-            ram,
+            page: u32::try_from(ram >> 12).expect(narrow),
             first_op: u32::try_from(first_op).expect(narrow),
             first_byte: u32::try_from(first_byte).expect(narrow),
-            ops: u16::try_from(self.ops.len() - first_op).expect(narrow),
-            len: u16::try_from(used).expect(narrow),
-            accesses: decoded.accesses,
+            ops: u8::try_from(self.ops.len() - first_op).expect(narrow),
+            len: u8::try_from(used).expect(narrow),
+            accesses: u8::try_from(decoded.accesses).expect(narrow),
             user,
             runs: 1,
         };
@@ -224,7 +245,7 @@ impl Cache {
         self.stats.rewritten += 1;
         for slot in self.pages.remove(&page).unwrap_or_default() {
             let block = self.slots[slot];
-            if !block.user && block.ram & !0xfff == page {
+            if !block.user && block.ram() & !0xfff == page {
                 self.retire(slot);
             }
         }
@@ -237,9 +258,7 @@ impl Cache {
         let runs = u64::from(block.runs);
         self.stats.accesses += runs * u64::from(block.accesses);
         if let Some(profile) = self.profile.as_mut().filter(|_| runs > 0 && !block.user) {
-            let first = block.first_op as usize;
-            let ops = &self.ops[first..first + usize::from(block.ops)];
-            *profile.entry(block.start).or_default() += runs * instructions(ops);
+            *profile.entry(block.start).or_default() += runs * instructions(&self.ops[block.ops()]);
         }
     }
 
@@ -250,8 +269,17 @@ impl Cache {
 
     /// Empties the cache, for its figures: instructions of ring 0 by the address of their block.
     pub(crate) fn finish(&mut self) -> HashMap<u64, u64> {
-        (0..SLOTS).for_each(|slot| self.retire(slot));
+        (0..self.slots.len()).for_each(|slot| self.retire(slot));
         self.profile.take().unwrap_or_default()
+    }
+
+    /// Forgets everything and gives its memory back to the host.
+    pub(crate) fn release(&mut self, cpu: &mut Cpu) {
+        if self.ops.is_empty() {
+            return;
+        }
+        self.start_over(cpu);
+        (self.slots, self.ops, self.bytes) = (Vec::new(), Vec::new(), Vec::new());
     }
 
     fn start_over(&mut self, cpu: &mut Cpu) {
@@ -260,7 +288,7 @@ impl Cache {
             cpu.mmu.set_code(*page, false);
         }
         self.pages.clear();
-        (0..SLOTS).for_each(|slot| self.retire(slot));
+        (0..self.slots.len()).for_each(|slot| self.retire(slot));
         self.ops.clear();
         self.bytes.clear();
     }

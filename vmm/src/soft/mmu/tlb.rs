@@ -35,7 +35,7 @@ struct Half {
     /// An entry of a large page has been made since the last flush: flushing a page must flush all of it.
     has_large: bool,
     /// Counts the flushes that concern decoded code.
-    code_generation: u64,
+    code_generation: u32,
 }
 
 /// The TLB.
@@ -58,8 +58,10 @@ fn half(linear: u64) -> usize {
     usize::from(linear >> 63 != 0)
 }
 
+/// Stacks and per-CPU data tend to be at round addresses: mixing keeps them apart.
+#[inline(always)]
 fn index(linear: u64) -> usize {
-    (linear >> 12) as usize % ENTRIES
+    (linear >> 12 ^ linear >> 22) as usize % ENTRIES
 }
 
 impl Tlb {
@@ -91,7 +93,7 @@ impl Tlb {
 
     /// A number that changes whenever code at `linear` may have moved in physical memory.
     #[inline(always)]
-    pub(crate) fn code_generation(&self, linear: u64) -> u64 {
+    pub(crate) fn code_generation(&self, linear: u64) -> u32 {
         self.halves[half(linear)].code_generation
     }
 
@@ -106,7 +108,7 @@ impl Tlb {
                 }
             }
         }
-        let code_generation = self.halves[which].code_generation + 1;
+        let code_generation = self.halves[which].code_generation.wrapping_add(1);
         self.halves[which] = Half { code_generation, ..Half::default() };
     }
 
@@ -136,7 +138,8 @@ impl Tlb {
                 *entry = Entry::default();
             }
         }
-        self.halves[which].code_generation += 1;
+        let generation = &mut self.halves[which].code_generation;
+        *generation = generation.wrapping_add(1);
     }
 
     /// Forgets all translations for writing to the page at offset `page`.
@@ -173,7 +176,7 @@ mod tests {
         let tlb = with(LOW, false, false);
         assert_eq!(find(&tlb, LOW + 0x123), Some(0x5123));
         assert_eq!(find(&tlb, LOW + 0x1000), None);
-        assert_eq!(find(&tlb, LOW + 0x1000 * ENTRIES as u64), None);
+        assert_eq!(find(&tlb, LOW + 0x1001 * ENTRIES as u64 * 0x1000), None);
         assert_eq!(tlb.find(LOW, Kind::Write, false), None);
         assert_eq!(tlb.find(LOW, Kind::Read, true), None);
     }
