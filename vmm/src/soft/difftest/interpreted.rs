@@ -4,9 +4,10 @@ use std::sync::atomic::AtomicBool;
 
 use super::case::Case;
 use super::layout::{Guest, system_registers};
-use super::outcome::{End, Outcome};
+use super::outcome::{Arrival, End, Outcome};
 use super::vectors;
 use crate::soft::cpu::Cpu;
+use crate::soft::exception::{self, Event};
 use crate::soft::extended::Extended;
 use crate::soft::interpreter::{Interpreter, Pause};
 use crate::soft::ram::Ram;
@@ -52,9 +53,23 @@ impl Interpreted {
         let flags = regs.rflags;
         let mut general = [0; 16];
         general.copy_from_slice(&self.interpreter.cpu.regs[..16]);
+        let arrival = self.deliver(end);
         let (data, pages) = (self.guest.data(), self.guest.pages());
         self.guest.clean_up(case);
-        Outcome { end, rip, regs: general, flags, vectors, data, pages }
+        Outcome { end, rip, regs: general, flags, arrival, vectors, data, pages }
+    }
+
+    /// Delivers the exception at the end: that of HLT if there was none before.
+    fn deliver(&mut self, end: End) -> Option<Arrival> {
+        let exception = match end {
+            End::Reached => Exception::general_protection(0),
+            End::Exception(exception) => exception,
+            End::Unknown | End::Hang => return None,
+        };
+        let cpu = &mut self.interpreter.cpu;
+        exception::deliver(cpu, Event::Exception(exception)).expect("all tables are in order");
+        let (regs, sregs) = cpu.export();
+        Some(Arrival::new(&self.guest, &regs, &sregs))
     }
 
     fn run_to_end(&mut self, by_blocks: bool) -> End {

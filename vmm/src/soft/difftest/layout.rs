@@ -110,6 +110,8 @@ impl Guest {
         self.put(gdt + 0x28, 0x00cf_f300_0000_ffff);
         self.put(gdt + 0x30, 0x00af_fb00_0000_ffff);
         self.put(TASK + 4, KERNEL_STACK);
+        // The I/O permission map begins behind the limit: no port is permitted.
+        self.write(TASK + 0x66, &0x68u16.to_le_bytes());
         for vector in 0..256 {
             let handler = HANDLERS + vector * HANDLER_LEN;
             let gate = if vector == 3 { 0xee } else { 0x8e };

@@ -16,6 +16,7 @@ mod operands;
 mod outcome;
 mod prepare;
 mod random;
+mod refused;
 mod targets;
 mod undefined;
 mod vectors;
@@ -76,7 +77,7 @@ impl Pair {
         let undefined = case.undefined | faulting.map_or(0, |faulting| undefined::flags_at_fault(&faulting));
         let either = faulting.is_some_and(|faulting| undefined::fault(&faulting));
         if either && native.faults() && interpreted.faults() || native.is_peculiar(&interpreted) {
-            interpreted.end = native.end;
+            (interpreted.end, interpreted.arrival) = (native.end, native.arrival);
         }
         let lines = differences(&native, &interpreted, undefined);
         if lines.is_empty() {
@@ -168,6 +169,28 @@ fn as_many_generated_cases_as_asked_for_end_as_on_the_hosts_cpu() {
     let only = std::env::var("CARVE_DIFFTEST_ONLY").unwrap_or_default();
     let generator = Generator::new(number("CARVE_DIFFTEST_SEED", 1), &only);
     run(number("CARVE_DIFFTEST_CASES", 1_000_000), generator, true);
+}
+
+#[test]
+fn what_programs_may_not_do_is_refused_as_on_the_hosts_cpu() {
+    let Some(mut pair) = Pair::new() else { return };
+    let mut generator = Generator::new(1, "Nop");
+    let mut failures = Vec::new();
+    for (code, name) in refused::CODE {
+        for _ in 0..4 {
+            let case = Case { code: code.to_vec(), undefined: 0, ..generator.next().1 };
+            match pair.compare(&case, false, case.start % 2 == 0) {
+                Ok(End::Exception(_)) => {}
+                Ok(_) => failures.push(format!("{name} is allowed")),
+                // It is left to the CPU.
+                Err(divergence) if divergence.is_unknown => {}
+                Err(divergence) => {
+                    failures.push(format!("{name}:\n{case}\n{}", divergence.lines.join("\n")));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The oracle: ring 3 as the host's CPU runs it.
 
 use super::case::Case;
-use super::layout::{Guest, HANDLER_LEN, HANDLERS, SYSCALL_ENTRY, system_registers};
-use super::outcome::{End, Outcome};
+use super::layout::{Guest, SYSCALL_ENTRY, system_registers};
+use super::outcome::{Arrival, End, HAVE_ERROR_CODE, Outcome};
 use super::vectors;
 use crate::cpu::{Action, Exit};
 use crate::kvm::{Host, Ring3, Ring3Exit, Ring3State, SyscallMsrs};
@@ -15,8 +15,8 @@ const TIMEOUT: u64 = 2_000_000_000;
 const GENERAL_PROTECTION: u8 = 13;
 const PAGE_FAULT: u8 = 14;
 /// Bits of a page fault's error code.
-const PRESENT: u32 = 1;
-const RESERVED: u32 = 1 << 3;
+const PRESENT: u64 = 1;
+const RESERVED: u64 = 1 << 3;
 
 /// The host's CPU with a guest.
 #[derive(Debug)]
@@ -72,23 +72,21 @@ impl Native {
     }
 
     fn at_handler(&self, state: &Ring3State) -> Outcome {
-        let vector = u8::try_from((state.regs.rip - HANDLERS) / HANDLER_LEN).expect("a vector");
-        let pushes_code = matches!(vector, 8 | 10..=14 | 17 | 21);
-        let word = |index: u64| self.guest.kernel_word(state.regs.rsp + 8 * index);
-        let frame = u64::from(pushes_code);
-        let (rip, rflags, rsp) = (word(frame), word(frame + 2) & !RF, word(frame + 3));
-        if vector == GENERAL_PROTECTION && self.guest.is_end(rip) {
-            return self.outcome(End::Reached, rip, rsp, rflags, state);
-        }
-        let mut error_code = pushes_code.then(|| u32::try_from(word(0)).expect("32 bits"));
+        let mut arrival = Arrival::new(&self.guest, &state.regs, &state.sregs);
+        let vector = arrival.vector();
         let address = (vector == PAGE_FAULT).then_some(state.sregs.cr2);
-        if address.is_some_and(|address| address >> 63 != 0) {
+        if address.is_some_and(|address| address >> 63 != 0) && arrival.frame[0] & RESERVED != 0 {
             // Where the guest's kernel has nothing, a KVM without hardware assistance has reserved bits of its own.
-            error_code =
-                error_code.map(|code| if code & RESERVED == 0 { code } else { code & !RESERVED & !PRESENT });
+            arrival.frame[0] &= !RESERVED & !PRESENT;
         }
-        let exception = Exception { vector, error_code, address };
-        self.outcome(End::Exception(exception), rip, rsp, rflags, state)
+        let [code, rip, _, flags, rsp, _] = arrival.frame;
+        let end = if vector == GENERAL_PROTECTION && self.guest.is_end(rip) {
+            End::Reached
+        } else {
+            let error_code = HAVE_ERROR_CODE.contains(&vector).then(|| u32::try_from(code).expect("32 bits"));
+            End::Exception(Exception { vector, error_code, address })
+        };
+        Outcome { arrival: Some(arrival), ..self.outcome(end, rip, rsp, flags & !RF, state) }
     }
 
     fn outcome(&self, end: End, rip: u64, rsp: u64, flags: u64, state: &Ring3State) -> Outcome {
@@ -97,14 +95,7 @@ impl Native {
             regs.rax, regs.rcx, regs.rdx, regs.rbx, rsp, regs.rbp, regs.rsi, regs.rdi, regs.r8, regs.r9,
             regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
         ];
-        Outcome {
-            end,
-            rip,
-            regs,
-            flags,
-            vectors: Vec::new(),
-            data: self.guest.data(),
-            pages: self.guest.pages(),
-        }
+        let (data, pages) = (self.guest.data(), self.guest.pages());
+        Outcome { end, rip, regs, flags, arrival: None, vectors: Vec::new(), data, pages }
     }
 }

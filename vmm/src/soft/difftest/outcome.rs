@@ -1,12 +1,16 @@
 //! What has become of a case, and how that of one side differs from that of the other.
 
-use super::layout::DATA;
+use kvm_bindings::{kvm_regs, kvm_sregs};
+
+use super::layout::{DATA, Guest, HANDLER_LEN, HANDLERS};
 use crate::soft::step::Exception;
 
 const NAMES: [&str; 16] = [
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
     "r15",
 ];
+/// Exceptions whose frame begins with an error code.
+pub(super) const HAVE_ERROR_CODE: [u8; 8] = [8, 10, 11, 12, 13, 14, 17, 21];
 const STACK_FAULT: u8 = 12;
 const ACCESSED: u64 = 1 << 5;
 /// Differences in memory that are worth a line each.
@@ -25,6 +29,48 @@ pub(super) enum End {
     Hang,
 }
 
+/// What the guest's kernel finds when the exception at the end has been delivered: its own RIP, RSP and flags, the
+/// selectors of CS and SS, and the frame on its stack from the error code on (zero if there is none).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Arrival {
+    pub(super) rip: u64,
+    pub(super) rsp: u64,
+    pub(super) flags: u64,
+    pub(super) cs: u16,
+    pub(super) ss: u16,
+    pub(super) frame: [u64; 6],
+}
+
+impl Arrival {
+    /// With these registers in ring 0, and a frame of them in the memory of `guest`.
+    pub(super) fn new(guest: &Guest, regs: &kvm_regs, sregs: &kvm_sregs) -> Self {
+        let vector = vector(regs.rip);
+        let first = u64::from(!HAVE_ERROR_CODE.contains(&vector));
+        let mut frame = [0; 6];
+        for (index, word) in (0..).zip(&mut frame).skip(usize::from(first != 0)) {
+            *word = guest.kernel_word(regs.rsp + 8 * (index - first));
+        }
+        let (cs, ss) = (sregs.cs.selector, sregs.ss.selector);
+        Self { rip: regs.rip, rsp: regs.rsp, flags: regs.rflags, cs, ss, frame }
+    }
+
+    /// The vector of the exception.
+    pub(super) fn vector(&self) -> u8 {
+        vector(self.rip)
+    }
+
+    /// Without the flags that do not count.
+    fn without(mut self, undefined: u64) -> Self {
+        self.flags &= !undefined;
+        self.frame[3] &= !undefined;
+        self
+    }
+}
+
+fn vector(handler: u64) -> u8 {
+    u8::try_from((handler - HANDLERS) / HANDLER_LEN).expect("one of 256 handlers")
+}
+
 /// The state at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Outcome {
@@ -32,6 +78,8 @@ pub(super) struct Outcome {
     pub(super) rip: u64,
     pub(super) regs: [u64; 16],
     pub(super) flags: u64,
+    /// What follows, unless it hangs.
+    pub(super) arrival: Option<Arrival>,
     /// XMM registers, if they count.
     pub(super) vectors: Vec<u128>,
     /// The data pages.
@@ -73,6 +121,11 @@ pub(super) fn differences(native: &Outcome, interpreted: &Outcome, undefined: u6
         if a != b {
             lines.push(format!("{name}: native {a:#x}, interpreted {b:#x}"));
         }
+    }
+    let arrivals = [native, interpreted].map(|side| side.arrival.map(|arrival| arrival.without(undefined)));
+    // What does not end the same way is not delivered the same way.
+    if native.end == interpreted.end && arrivals[0] != arrivals[1] {
+        lines.push(format!("in the kernel: native {:x?}, interpreted {:x?}", arrivals[0], arrivals[1]));
     }
     for (number, (a, b)) in native.vectors.iter().zip(&interpreted.vectors).enumerate() {
         if a != b {
