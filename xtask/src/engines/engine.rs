@@ -10,10 +10,10 @@ use super::workload::Workload;
 
 /// RAM of the machine, in MiB.
 const MEMORY_MIB: &str = "128";
-/// The words that `carve vm boot` gives to every kernel, for QEMU; but for the way to reset: QEMU's microvm has no
+/// The words that `carve vm boot` gives to a kernel on the software engine, for QEMU; but for the way to reset: QEMU's microvm has no
 /// keyboard controller, it ends when the CPU gives up.
 const QEMU_CMDLINE: &str = "reboot=t panic=-1 random.trust_cpu=on acpi=off i8042.noaux i8042.nokbd console=ttyS0 \
-                            8250.nr_uarts=1";
+                            8250.nr_uarts=1 mitigations=off";
 /// The rest of the machine, QEMU's smallest.
 const QEMU_MACHINE: [&str; 13] = [
     "-M",
@@ -132,8 +132,8 @@ mod tests {
             line(&files().command(Engine::Tcg, Workload::Boot)),
             "qemu-system-x86_64 -M microvm,x-option-roms=off -accel tcg -smp 1 -nodefaults -no-user-config -nographic \
              -no-reboot -serial stdio -m 128 -kernel vmlinux -initrd cpio -append reboot=t panic=-1 \
-             random.trust_cpu=on acpi=off i8042.noaux i8042.nokbd console=ttyS0 8250.nr_uarts=1 quiet \
-             workload=boot count=1"
+             random.trust_cpu=on acpi=off i8042.noaux i8042.nokbd console=ttyS0 8250.nr_uarts=1 \
+             mitigations=off quiet workload=boot count=1"
         );
     }
 }
