@@ -129,7 +129,7 @@ impl Report {
             self.load.map(|load| load.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.1}")));
         let hardware = if host.hardware_virtualisation { "with" } else { "without" };
         let mut text = format!(
-            "{} × {}, {hardware} hardware virtualisation, Linux {}\n{} rounds in random order, seed {}; load {} before, \
+            "{} × {}, {hardware} hardware virtualisation, Linux {}\nrounds in random order: {}, seed {}; load {} before, \
              {} after\n",
             host.cpus,
             or_unknown(&host.cpu),

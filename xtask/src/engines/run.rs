@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::command::line;
 
@@ -48,16 +48,20 @@ pub(crate) fn run(command: &mut Command, patience: Duration) -> Result<Run> {
     let status = child.wait().with_context(|| format!("cannot wait for {}", line(command)))?;
     let to_end = started.elapsed();
     let outcome = if !in_time {
-        Err(anyhow::anyhow!("not done after {} s", patience.as_secs()))
+        Err(anyhow!("not done after {} s", patience.as_secs()))
     } else if !status.success() {
-        Err(anyhow::anyhow!("failed ({status})"))
+        Err(anyhow!("failed ({status})"))
     } else {
         understand(&console, to_end)
     };
-    outcome.with_context(|| {
-        let text: Vec<&str> = console.iter().map(|(_, text)| text.as_str()).collect();
+    outcome.map_err(|error| {
+        let mut message = format!("{}: {error}", line(command));
         let complaints = complaints.join().unwrap_or_default();
-        format!("{}\n{}\n{}", line(command), text.join("\n"), complaints.trim())
+        for text in console.iter().map(|(_, text)| text.as_str()).chain(complaints.lines()) {
+            message.push_str("\n  ");
+            message.push_str(text);
+        }
+        anyhow!(message)
     })
 }
 
