@@ -23,6 +23,8 @@ mod exception;
 mod extended;
 mod flags;
 mod gate;
+#[cfg(test)]
+mod hostile;
 mod interpreter;
 mod interrupts;
 mod mmu;
