@@ -109,6 +109,8 @@ pub enum SerialConfig {
     None,
     /// Standard input and output, a terminal in raw mode.
     Stdio,
+    /// Output on standard error, no input.
+    Stderr,
     /// Output appended to a file.
     File(PathBuf),
 }

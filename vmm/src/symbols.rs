@@ -26,7 +26,11 @@ pub enum SymbolsError {
 
 /// Symbols of code, by address.
 #[derive(Debug, Default)]
-pub struct Symbols(Vec<(u64, String)>);
+pub struct Symbols {
+    code: Vec<(u64, String)>,
+    /// The last symbol of any kind: what is behind it is not of this kernel's image.
+    last: u64,
+}
 
 impl Symbols {
     /// Reads a `System.map`.
@@ -41,25 +45,29 @@ impl Symbols {
 
     /// Parses lines of address, type and name; the error is the number of the first line that is none.
     fn parse(text: &str) -> Result<Self, usize> {
-        let mut symbols = Vec::new();
+        let mut symbols = Self::default();
         for (number, line) in text.lines().enumerate() {
             let mut words = line.split_ascii_whitespace();
             let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else {
                 return Err(number + 1);
             };
             let address = u64::from_str_radix(address, 16).map_err(|_| number + 1)?;
+            symbols.last = symbols.last.max(address);
             if matches!(kind, "t" | "T" | "w" | "W") {
-                symbols.push((address, name.to_owned()));
+                symbols.code.push((address, name.to_owned()));
             }
         }
-        symbols.sort();
-        Ok(Self(symbols))
+        symbols.code.sort();
+        Ok(symbols)
     }
 
     /// The symbol that `address` is in, and how far behind its start.
     pub fn find(&self, address: u64) -> Option<(&str, u64)> {
-        let behind = self.0.partition_point(|(start, _)| *start <= address);
-        let (start, name) = self.0.get(behind.checked_sub(1)?)?;
+        if address > self.last {
+            return None;
+        }
+        let behind = self.code.partition_point(|(start, _)| *start <= address);
+        let (start, name) = self.code.get(behind.checked_sub(1)?)?;
         Some((name, address - start))
     }
 }
@@ -80,8 +88,9 @@ ffffffff81000100 T later
         let symbols = Symbols::parse(MAP).unwrap();
         assert_eq!(symbols.find(0xffff_ffff_8100_0000), Some(("_stext", 0)));
         assert_eq!(symbols.find(0xffff_ffff_8100_0048), Some(("helper", 8)));
-        assert_eq!(symbols.find(0xffff_ffff_8100_2000), Some(("later", 0x1f00)));
+        assert_eq!(symbols.find(0xffff_ffff_8100_0f00), Some(("later", 0xe00)));
         assert_eq!(symbols.find(0x1000), None);
+        assert_eq!(symbols.find(0xffff_ffff_c000_0000), None, "of a module");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Puts the devices of a configuration on the buses and on the event loop.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -206,14 +207,18 @@ fn make_virtio(spec: VirtioSpec<'_>) -> Result<SharedDevice, DeviceError> {
 fn serial_output(config: &SerialConfig) -> Result<Option<Box<dyn Write + Send>>, DeviceError> {
     Ok(match config {
         SerialConfig::None => None,
-        SerialConfig::Stdio => {
-            let out = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3);
-            Some(Box::new(std::fs::File::from(out.map_err(std::io::Error::from)?)))
-        }
+        SerialConfig::Stdio => Some(Box::new(duplicate(rustix::stdio::stdout())?)),
+        SerialConfig::Stderr => Some(Box::new(duplicate(rustix::stdio::stderr())?)),
         SerialConfig::File(path) => {
             let file = OpenOptions::new().create(true).append(true).open(path);
             let file = file.map_err(|source| DeviceError::SerialFile { path: path.clone(), source })?;
             Some(Box::new(file))
         }
     })
+}
+
+/// A descriptor of our own for a standard stream.
+fn duplicate(stream: BorrowedFd<'_>) -> Result<File, DeviceError> {
+    let fd = rustix::io::fcntl_dupfd_cloexec(stream, 3).map_err(std::io::Error::from)?;
+    Ok(fd.into())
 }

@@ -44,14 +44,19 @@ pub(crate) trait Platform: Send {
 /// KVM is absent or refused; both engines run the guest's programs on it.
 pub(super) fn open(choice: Engine, memory: &GuestMemory) -> Result<Box<dyn Platform>, KvmError> {
     let host = Host::open()?;
-    let soft = match choice {
-        Engine::Auto => !Host::has_virtualisation(),
-        Engine::Kvm => false,
-        Engine::Soft => true,
-    };
-    Ok(if soft {
-        Box::new(SoftPlatform::new(&host, memory)?)
-    } else {
-        Box::new(KvmPlatform::new(host, memory)?)
+    Ok(match choice.on_this_host() {
+        Engine::Soft => Box::new(SoftPlatform::new(&host, memory)?),
+        _ => Box::new(KvmPlatform::new(host, memory)?),
     })
+}
+
+impl Engine {
+    /// What [`Engine::Auto`] stands for on this host; the others as they are.
+    pub fn on_this_host(self) -> Self {
+        match self {
+            Self::Auto if Host::has_virtualisation() => Self::Kvm,
+            Self::Auto => Self::Soft,
+            chosen => chosen,
+        }
+    }
 }
