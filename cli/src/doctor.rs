@@ -11,6 +11,7 @@ use container::cgroup::{Hierarchy, HierarchyKind};
 use engine::Model;
 use rustix::fs::{major, minor};
 use serde_json::json;
+use vmm::Engine;
 
 use crate::{
     exit::Exit,
@@ -104,6 +105,7 @@ fn findings(root: &Path) -> Vec<Finding> {
             ),
         ),
         finding("hardware virtualisation", &[], hardware_virtualisation()),
+        finding("engine", &[], Ok(engine())),
         finding("guest kernel", &[Model::Vm], guest_kernel()),
         finding("mkfs.ext4", &[Model::Vm], program("mkfs.ext4", "-V", "e2fsprogs")),
         finding(
@@ -205,8 +207,17 @@ fn hardware_virtualisation() -> Result<String, String> {
     match flags.split_whitespace().find(|f| matches!(*f, "vmx" | "svm")) {
         Some("vmx") => Ok("VT-x".to_owned()),
         Some(_) => Ok("SVM".to_owned()),
-        None => Err("none: a guest's kernel is emulated and starts in seconds, not milliseconds".to_owned()),
+        None => Err("none: guests' kernels run slower; look in the firmware, or ask the cloud for nested virtualisation".to_owned()),
     }
+}
+
+/// What `--engine auto` takes, and why.
+fn engine() -> String {
+    match Engine::Auto.on_this_host() {
+        Engine::Soft => "auto takes soft: it interprets guests' kernels, which kvm would only emulate here",
+        _ => "auto takes kvm: the hardware runs guests' kernels",
+    }
+    .to_owned()
 }
 
 fn guest_kernel() -> Result<String, String> {

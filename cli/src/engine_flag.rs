@@ -5,7 +5,14 @@
 pub(crate) struct EngineFlag {
     /// What runs the guest's kernel: KVM, or our interpreter, which is far faster where the CPU lacks virtualisation; its
     /// programs run natively with both
-    #[arg(long, env = "CARVE_ENGINE", value_enum, default_value = "auto", value_name = "auto|kvm|soft", hide_possible_values = true)]
+    #[arg(
+        long,
+        env = "CARVE_ENGINE",
+        value_enum,
+        default_value = "auto",
+        value_name = "auto|kvm|soft",
+        hide_possible_values = true
+    )]
     engine: Choice,
 }
 

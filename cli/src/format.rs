@@ -56,6 +56,14 @@ pub(crate) fn bytes(bytes: u64) -> String {
     }
 }
 
+/// `12,345,678`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let (head, tail) = digits.split_at((digits.len() - 1) % 3 + 1);
+    let groups = tail.as_bytes().chunks(3).map(String::from_utf8_lossy);
+    groups.fold(head.to_owned(), |text, group| format!("{text},{group}"))
+}
+
 /// `3 minutes ago`.
 pub(crate) fn ago(seconds: u64) -> String {
     let (number, unit) = match seconds {
@@ -100,6 +108,12 @@ mod tests {
         for text in ["", "0", "-1", "x", "NaN", "1e9"] {
             assert!(parse_cpus(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn groups_the_digits_of_large_numbers() {
+        let numbers = [0, 7, 999, 1_000, 45_678, 1_002_003];
+        assert_eq!(numbers.map(grouped), ["0", "7", "999", "1,000", "45,678", "1,002,003"]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ fn every_verb_has_help_with_examples() {
         "completion",
         "bench run",
         "vm boot",
+        "vm profile",
         "image",
         "image import",
         "image load",
@@ -44,7 +45,7 @@ fn doctor_says_what_there_is_for_people_and_for_programs() {
     let Some(host) = Host::for_containers() else { return };
     let report = host.run(&["doctor"]);
     let text = String::from_utf8_lossy(&report.stdout).into_owned();
-    assert!(text.contains("cgroups") && text.contains("/dev/kvm"), "{text}");
+    assert!(text.contains("cgroups") && text.contains("/dev/kvm") && text.contains("auto takes"), "{text}");
     let report: serde_json::Value =
         serde_json::from_slice(&host.run(&["doctor", "--format", "json"]).stdout).unwrap();
     assert_eq!(report["container"], true);

@@ -26,13 +26,29 @@ fn boots_a_kernel_to_a_shell_script_with_a_disk_and_ends_with_the_guest() {
 }
 
 #[test]
-fn a_guest_that_dies_is_an_error_with_a_message() {
+fn a_guest_that_dies_is_an_error_that_names_the_place() {
     let Some(host) = Host::for_vms() else { return };
-    // No kernel at all: one that faults at its first instruction, with no table to handle it.
-    let elf = host.path("ud2.elf");
-    std::fs::write(&elf, faulting_elf()).unwrap();
-    let error = host.fails(125, &["vm", "boot", "--kernel", elf.to_str().unwrap(), "--memory", "16"]);
-    assert!(error.contains("guest"), "{error}");
+    std::fs::write(host.path("map"), "0000000000100000 T faults\n0000000000200000 B _end\n").unwrap();
+    let (elf, map) = (host.path("kernel.elf"), host.path("map"));
+    let boot = ["vm", "boot", "--kernel", elf.to_str().unwrap(), "--memory", "16", "--engine", "soft"];
+    // nop; ud2: no kernel at all, without a table to handle its fault.
+    std::fs::write(&elf, kernel_of(&[0x90, 0x0f, 0x0b])).unwrap();
+    let error = host.fails(125, &boot);
+    assert!(error.starts_with("carve: the guest died: triple fault at 0x100001 (64-bit mode"), "{error}");
+    let with_symbols = [&boot[..], &["--symbols", map.to_str().unwrap()]].concat();
+    let error = host.fails(125, &with_symbols);
+    assert!(
+        error.contains("triple fault at 0x100001 in faults+0x1 (64-bit mode, ring 0), bytes [0f, 0b"),
+        "{error}"
+    );
+    // nop; aesenc xmm0, xmm1, which the interpreter does not know.
+    std::fs::write(&elf, kernel_of(&[0x90, 0x66, 0x0f, 0x38, 0xdc, 0xc1])).unwrap();
+    let error = host.fails(125, &with_symbols);
+    assert!(error.contains("does not know"), "{error}");
+    assert!(
+        error.contains("at 0x100001 in faults+0x1 (64-bit mode, ring 0), bytes [66, 0f, 38, dc, c1"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -50,8 +66,8 @@ fn refuses_what_is_not_there_or_not_what_it_should_be() {
     assert!(boot(&["--kernel", kernel, "--initrd", "/no/such/initrd"]).contains("/no/such/initrd"));
 }
 
-/// An ELF for the 64-bit boot protocol whose only instruction is `ud2`.
-fn faulting_elf() -> Vec<u8> {
+/// An ELF for the 64-bit boot protocol that is this code and nothing else.
+fn kernel_of(code: &[u8]) -> Vec<u8> {
     const ENTRY: u64 = 0x10_0000;
     const CODE: u64 = 120;
     let mut elf = Vec::new();
@@ -62,7 +78,8 @@ fn faulting_elf() -> Vec<u8> {
     elf.extend(0u32.to_le_bytes());
     elf.extend([64u16, 56, 1, 64, 0, 0].map(u16::to_le_bytes).concat());
     elf.extend([1u32, 5].map(u32::to_le_bytes).concat());
-    elf.extend([CODE, ENTRY, ENTRY, 2, 2, 4096].map(u64::to_le_bytes).concat());
-    elf.extend([0x0f, 0x0b]);
+    let len = code.len() as u64;
+    elf.extend([CODE, ENTRY, ENTRY, len, len, 4096].map(u64::to_le_bytes).concat());
+    elf.extend(code);
     elf
 }

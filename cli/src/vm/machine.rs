@@ -1,0 +1,105 @@
+//! The flags that describe a machine without an image.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use vmm::{DiskConfig, VmConfig};
+
+/// What the machine is made of.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct MachineArgs {
+    /// The kernel: an ELF vmlinux, a bzImage, or an ELF file with a PVH note
+    #[arg(long, value_name = "FILE")]
+    kernel: PathBuf,
+    /// Initial RAM disk
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// A disk, /dev/vda and so on in this order
+    #[arg(long, value_name = "FILE[,ro]")]
+    disk: Vec<Disk>,
+    /// Added to the kernel's command line
+    #[arg(long, value_name = "STRING", default_value = "", allow_hyphen_values = true)]
+    cmdline: String,
+    /// RAM in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    memory: u32,
+    /// The kernel's System.map, for names of places in it [default: the one beside the kernel, if there]
+    #[arg(long, value_name = "FILE")]
+    symbols: Option<PathBuf>,
+}
+
+impl MachineArgs {
+    /// The machine, with neither engine nor console chosen.
+    ///
+    /// # Errors
+    /// The file of symbols that was asked for is not there.
+    pub(super) fn config(self) -> anyhow::Result<VmConfig> {
+        if let Some(path) = &self.symbols {
+            anyhow::ensure!(
+                path.is_file(),
+                "there is no file {}; give the System.map that the kernel's build made, or leave --symbols out",
+                path.display()
+            );
+        }
+        let beside = || Some(symbols_beside(&self.kernel)).filter(|path| path.is_file());
+        let symbols = self.symbols.or_else(beside);
+        let disks = self
+            .disk
+            .into_iter()
+            .map(|disk| DiskConfig { path: disk.path, read_only: disk.read_only, id: String::new() })
+            .collect();
+        Ok(VmConfig {
+            initrd: self.initrd,
+            cmdline: self.cmdline,
+            symbols,
+            disks,
+            ..VmConfig::new(self.kernel, self.memory)
+        })
+    }
+}
+
+/// Where the symbols of a kernel usually are: `vmlinux` has `System.map` beside it, `vmlinuz-6.1` has `System.map-6.1`.
+fn symbols_beside(kernel: &Path) -> PathBuf {
+    let name = kernel.file_name().unwrap_or_default().to_string_lossy();
+    let suffix = name.find('-').map_or("", |dash| &name[dash..]);
+    kernel.with_file_name(format!("System.map{suffix}"))
+}
+
+#[derive(Debug, Clone)]
+struct Disk {
+    path: PathBuf,
+    read_only: bool,
+}
+
+impl FromStr for Disk {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (path, read_only) = text.strip_suffix(",ro").map_or((text, false), |path| (path, true));
+        Ok(Self { path: path.into(), read_only })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_are_looked_for_beside_the_kernel_under_its_version() {
+        for (kernel, symbols) in [
+            ("target/guest/vmlinux", "target/guest/System.map"),
+            ("/boot/vmlinuz-6.1.0-9-amd64", "/boot/System.map-6.1.0-9-amd64"),
+            ("bzImage", "System.map"),
+        ] {
+            assert_eq!(symbols_beside(Path::new(kernel)), Path::new(symbols));
+        }
+    }
+
+    #[test]
+    fn disks_are_writable_unless_said_otherwise() {
+        let disk = |text: &str| text.parse::<Disk>().map(|disk| (disk.path, disk.read_only));
+        assert_eq!(disk("a.img"), Ok(("a.img".into(), false)));
+        assert_eq!(disk("a.img,ro"), Ok(("a.img".into(), true)));
+    }
+}
