@@ -142,7 +142,7 @@ fn run(cases: u64, mut generator: Generator, progress: bool) {
     let started = Instant::now();
     for number in 0..cases {
         let (form, case) = generator.next();
-        match pair.compare(&case, number % COLD == 0, case.start % 2 == 0) {
+        match pair.compare(&case, number.is_multiple_of(COLD), case.start.is_multiple_of(2)) {
             Ok(end) => reached += u64::from(end == End::Reached),
             Err(divergence) => failures.add(form, &case, &divergence, &format!("case {number}:")),
         }
@@ -179,7 +179,7 @@ fn what_programs_may_not_do_is_refused_as_on_the_hosts_cpu() {
     for (code, name) in refused::CODE {
         for _ in 0..4 {
             let case = Case { code: code.to_vec(), undefined: 0, ..generator.next().1 };
-            match pair.compare(&case, false, case.start % 2 == 0) {
+            match pair.compare(&case, false, case.start.is_multiple_of(2)) {
                 Ok(End::Exception(_)) => {}
                 Ok(_) => failures.push(format!("{name} is allowed")),
                 // It is left to the CPU.

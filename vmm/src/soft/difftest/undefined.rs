@@ -2,11 +2,13 @@
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
-use crate::soft::flags::{AF, ARITHMETIC, CF, OF, PF, SF, ZF};
+use crate::soft::flags::{AF, ARITHMETIC, CF, NT, OF, PF, SF, ZF};
 
 /// The flags that are undefined after `instruction`. `count` is what CL holds before it, if that is known.
 pub(super) fn flags(instruction: &Instruction, count: Option<u64>) -> u64 {
     match instruction.mnemonic() {
+        // Not undefined, but a KVM without hardware assistance loses it when it has to look after a page.
+        Mnemonic::Popfq => NT,
         Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Test => AF,
         Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc => OF | SF | AF | PF,
         Mnemonic::Bsf | Mnemonic::Bsr => CF | OF | SF | AF | PF,
