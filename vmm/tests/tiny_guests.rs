@@ -1,6 +1,8 @@
 //! Guests of a few hand-assembled instructions on a real `/dev/kvm`, through the public interface only and under each
 //! engine. Skipped, with the reason, where there is none.
 
+#![expect(clippy::unwrap_used, reason = "each function is a test, which a macro makes of it")]
+
 mod tiny;
 
 use std::os::fd::AsFd;

@@ -9,6 +9,8 @@ pub(super) struct Gate {
     pub(super) selector: u16,
     /// Whether the gate may be used at all.
     pub(super) is_present: bool,
+    /// Least privileged level whose code may call it with an instruction.
+    pub(super) level: u8,
 }
 
 impl Gate {
@@ -27,6 +29,7 @@ impl Gate {
             handler: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
             selector: u16::from_le_bytes([s0, s1]),
             is_present: access & 0x80 != 0,
+            level: access >> 5 & 3,
         }
     }
 }
@@ -38,8 +41,10 @@ mod tests {
     #[test]
     fn a_gate_is_read_as_the_manual_says() {
         let gate = [0x10, 0x0b, 0x10, 0, 0, 0x8e, 0x80, 0x81, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
-        let expected = Gate { handler: 0xffff_ffff_8180_0b10, selector: 0x10, is_present: true };
+        let expected = Gate { handler: 0xffff_ffff_8180_0b10, selector: 0x10, is_present: true, level: 0 };
         assert_eq!(Gate::parse(gate), expected);
+        let for_programs = [0x10, 0x0b, 0x10, 0, 0, 0xee, 0x80, 0x81, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+        assert_eq!(Gate::parse(for_programs), Gate { level: 3, ..expected });
         assert!(!Gate::parse([0; Gate::LEN]).is_present);
     }
 }

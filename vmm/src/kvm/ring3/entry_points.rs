@@ -1,6 +1,9 @@
 //! Where events in ring 3 lead to: the handlers that the guest's interrupt table and LSTAR name, and the physical pages
 //! they begin in.
 //!
+//! Only gates that ring 3 can get through count. Others may name anything: Linux leaves those of exceptions that do not
+//! exist with its first handlers, whose pages it gives to programs once it has booted.
+//!
 //! Looked at before each entry. The table's bytes are compared each time, since a guest changes them when it likes.
 //! Translations are kept for as long as CR3, the paging mode, IDTR and LSTAR stay and nobody calls
 //! [`EntryPoints::forget_translations`], which is due whenever the guest flushes its TLB; if any was missing, they are
@@ -20,6 +23,11 @@ use crate::memory::GuestMemory;
 const TABLE: usize = 256 * Gate::LEN;
 const INVALID_OPCODE: usize = 6;
 const PAGE_FAULT: usize = 14;
+/// Exceptions that a CPU raises in ring 3 (AMD manual volume 2, table 8-1): bit N for vector N. Machine checks and the
+/// exceptions of virtualisation and control-flow protection are not among them: guests have nothing that raises these.
+const EXCEPTIONS: u32 = 0b1011_0111_1101_1111_1011;
+/// Privilege level of gates that programs may call.
+const USER: u8 = 3;
 const CR4_LA57: u64 = 1 << 12;
 
 /// What the translations depend on, besides the page tables.
@@ -123,7 +131,12 @@ impl EntryPoints {
             .as_chunks()
             .0
             .iter()
-            .map(|bytes| Some(Gate::parse(*bytes)).filter(|gate| gate.is_present).map(|gate| gate.handler))
+            .enumerate()
+            .map(|(vector, bytes)| {
+                let gate = Gate::parse(*bytes);
+                let is_reached = gate.level == USER || is_exception(vector);
+                (gate.is_present && is_reached).then_some(gate.handler)
+            })
             .collect();
         self.page_fault = gates.get(PAGE_FAULT).copied().flatten();
         self.invalid_opcode = gates.get(INVALID_OPCODE).copied().flatten();
@@ -151,6 +164,14 @@ impl EntryPoints {
         }
         (pages, all_found)
     }
+}
+
+/// Whether the CPU raises this vector in ring 3 by itself.
+fn is_exception(vector: usize) -> bool {
+    u32::try_from(vector)
+        .ok()
+        .and_then(|vector| EXCEPTIONS.checked_shr(vector))
+        .is_some_and(|rest| rest & 1 == 1)
 }
 
 /// Bytes of all gates that are within the limit as a whole.

@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn the_state_after_is_that_after_syscall() {
-        let gate = Gate { handler: 1, selector: 0x10, is_present: true };
+        let gate = Gate { handler: 1, selector: 0x10, is_present: true, level: 0 };
         let mut regs = kvm_regs { rip: 1, rsp: 2, rcx: 0x40_0000, r11: 0x246, ..Default::default() };
         enter_kernel(&mut regs, &frame(0x15, LINUX.lstar, 0x33), &LINUX, &gate).unwrap();
         assert_eq!((regs.rip, regs.rsp, regs.rcx), (LINUX.lstar, 0x7ffd_0000_1000, 0x40_0000));
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn another_kernel_segment_is_an_error() {
-        let gate = Gate { handler: 1, selector: 0x18, is_present: true };
+        let gate = Gate { handler: 1, selector: 0x18, is_present: true, level: 0 };
         let frame = frame(0x15, LINUX.lstar, 0x33);
         assert!(enter_kernel(&mut kvm_regs::default(), &frame, &LINUX, &gate).is_err());
     }

@@ -34,6 +34,13 @@ fn gate(handler: u64) -> [u8; 16] {
     gate.to_le_bytes()
 }
 
+/// The same, for programs to call.
+fn gate_for_programs(handler: u64) -> [u8; 16] {
+    let mut gate = gate(handler);
+    gate[5] |= 0x60;
+    gate
+}
+
 fn set_gate(memory: &GuestMemory, vector: u64, handler: u64) {
     memory.write_slice(&gate(handler), GuestAddress(0x6000 + vector * 16)).unwrap();
 }
@@ -102,10 +109,25 @@ fn a_table_across_two_pages_is_read_from_both() {
     memory.write_obj(0x9003u64, GuestAddress(0x4000 + 7 * 8)).unwrap();
     let mut sregs = sregs();
     sregs.idt.base = TABLE_AT + 0x800;
-    memory.write_slice(&gate(HIGH + 0x3_0000), GuestAddress(0x9000)).unwrap();
+    memory.write_slice(&gate_for_programs(HIGH + 0x3_0000), GuestAddress(0x9000)).unwrap();
     let mut points = EntryPoints::default();
     pages(&mut points, &memory, &sregs);
     assert!(points.contain(HIGH + 0x3_0000), "{:x?}", points.handlers);
+}
+
+#[test]
+fn gates_that_programs_cannot_reach_name_no_pages() {
+    let memory = memory();
+    // An exception that does not exist, one that guests do not get, and a device's interrupt.
+    for (vector, handler) in [(9, 0x1_0000), (15, 0x2_0000), (21, 0x3_0000), (236, 0x7_0000)] {
+        set_gate(&memory, vector, HIGH + handler);
+    }
+    let mut points = EntryPoints::default();
+    assert_eq!(pages(&mut points, &memory, &sregs()), Some(vec![0x5_0000]));
+    assert!(!points.contain(HIGH + 0x7_0000));
+    // The gate of int 0x80.
+    memory.write_slice(&gate_for_programs(HIGH + 0x8_0000), GuestAddress(0x6000 + 0x80 * 16)).unwrap();
+    assert_eq!(pages(&mut points, &memory, &sregs()), Some(vec![0x5_0000, 0x8_0000]));
 }
 
 #[test]
@@ -120,9 +142,9 @@ fn hostile_tables_name_no_pages() {
     set_gate(&memory, 0, 0x0000_8000_0000_0000);
     set_gate(&memory, 1, 0x0000_1234_8001_0000);
     assert_eq!(refresh(&|_| {}), lstar_only, "handlers that are not canonical, not mapped");
-    set_gate(&memory, 2, HIGH + 0x1_0000);
+    set_gate(&memory, 3, HIGH + 0x1_0000);
     assert_eq!(refresh(&|s| s.idt.limit = 0), lstar_only);
-    assert_eq!(refresh(&|s| s.idt.limit = 2 * 16 + 14), lstar_only, "a gate cut short");
+    assert_eq!(refresh(&|s| s.idt.limit = 3 * 16 + 14), lstar_only, "a gate cut short");
     assert_eq!(refresh(&|s| s.idt.base = 0x1234_5000), lstar_only);
     assert_eq!(refresh(&|s| s.idt.base = 0x8000_0000_0000_0000), lstar_only);
     assert_eq!(refresh(&|s| s.idt.base = u64::MAX), lstar_only, "a table across the end of memory");
