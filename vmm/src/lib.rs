@@ -5,8 +5,10 @@
 //! ```
 //!
 //! `machine` holds these steps; `boot` reads kernels and describes the machine to them; `cpu` is the interface of a
-//! CPU engine and `kvm` the one there is; `legacy` and [`virtio`] are the devices on the [`bus`]; [`memory`] is the
-//! guest's RAM and its map; [`events`] says what happened when. Knows no images and no containers.
+//! CPU engine, of which there are two: `kvm`, and `soft`, which interprets the guest's kernel and lets `kvm` run its
+//! programs. `legacy` and [`virtio`] are the devices on the [`bus`]; [`memory`] is the guest's RAM and its map; [`events`]
+//! says what happened when, `profile` and `symbols` where the kernel spent its instructions. Knows no images and no
+//! containers.
 
 mod boot;
 pub mod bus;
