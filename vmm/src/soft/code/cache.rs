@@ -14,7 +14,7 @@ use super::super::step::{Step, Stop};
 use super::block;
 use super::op::{Op, instructions};
 
-/// Places for blocks, each for one of the addresses that share it.
+/// Places to look for a block in, each for one of the addresses that share it.
 const SLOTS: usize = 1 << 16;
 /// With this many operations the cache starts over: 32 bytes each.
 const MAX_OPS: usize = 1 << 19;
@@ -26,10 +26,13 @@ const WINDOW: usize = 255;
 /// The start of no block: not canonical.
 const NOWHERE: u64 = 1 << 63;
 
-/// A run of decoded instructions: half a cache line.
+/// The number of no block.
+const NONE: u32 = u32::MAX;
+
+/// A run of decoded instructions.
 #[derive(Debug, Clone, Copy)]
 struct Block {
-    /// Virtual address.
+    /// Virtual address, [`NOWHERE`] for a block that has been forgotten.
     start: u64,
     /// What the TLB's generation of code was when the mapping was last looked at.
     generation: u32,
@@ -39,6 +42,8 @@ struct Block {
     first_byte: u32,
     /// Times it was run.
     runs: u32,
+    /// Numbers of the blocks that came after this one the last times.
+    next: [u32; 2],
     ops: u8,
     /// Bytes of code.
     len: u8,
@@ -48,20 +53,15 @@ struct Block {
     user: bool,
 }
 
-const _: () = assert!(size_of::<Block>() == 32);
+const _: () = assert!(size_of::<Block>() == 40);
 
-const EMPTY: Block = Block {
-    start: NOWHERE,
-    generation: 0,
-    page: 0,
-    first_op: 0,
-    first_byte: 0,
-    runs: 0,
-    ops: 0,
-    len: 0,
-    accesses: 0,
-    user: false,
-};
+/// What a block must be to be run now.
+#[derive(Clone, Copy)]
+struct Wanted {
+    start: u64,
+    generation: u32,
+    user: bool,
+}
 
 impl Block {
     /// Its operations among all.
@@ -95,13 +95,16 @@ pub(crate) struct CacheStats {
 /// The cache.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    /// Empty until the first block is remembered.
-    slots: Vec<Block>,
+    /// Numbers of blocks by address; empty until the first block is remembered.
+    slots: Vec<u32>,
+    blocks: Vec<Block>,
+    /// The block that ran last, which knows what tends to come next.
+    last: u32,
     ops: Vec<Op>,
     /// Source bytes of the blocks of ring 3.
     bytes: Vec<u8>,
-    /// Slots of ring-0 blocks, by the offset of their page in RAM.
-    pages: HashMap<usize, Vec<usize>>,
+    /// Numbers of ring-0 blocks, by the offset of their page in RAM.
+    pages: HashMap<usize, Vec<u32>>,
     /// What was last decoded without being remembered.
     once: Vec<Op>,
     pub(crate) stats: CacheStats,
@@ -114,6 +117,8 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             slots: Vec::new(),
+            blocks: Vec::new(),
+            last: NONE,
             ops: Vec::new(),
             bytes: Vec::new(),
             pages: HashMap::new(),
@@ -137,44 +142,72 @@ impl Cache {
     /// The instruction cannot be fetched.
     #[inline(always)]
     pub(crate) fn find(&mut self, cpu: &mut Cpu) -> Step<&[Op]> {
-        let (rip, user) = (cpu.rip, cpu.user);
-        let generation = cpu.mmu.tlb.code_generation(rip);
-        let slot = slot_of(rip);
-        let is_right =
-            |block: &&Block| block.start == rip && block.user == user && block.generation == generation;
-        if let Some(block) = self.slots.get(slot).filter(is_right)
-            && (!user || self.is_unchanged(block, cpu))
-        {
-            let ops = block.ops();
-            let runs = &mut self.slots[slot].runs;
-            *runs = runs.saturating_add(1);
-            return Ok(&self.ops[ops]);
+        let (start, user) = (cpu.rip, cpu.user);
+        let wanted = Wanted { start, generation: cpu.mmu.tlb.code_generation(start), user };
+        let next = self.blocks.get(self.last as usize).map_or([NONE; 2], |last| last.next);
+        for number in next {
+            if let Some(block) = self.blocks.get_mut(number as usize)
+                && block.start == start
+                && block.generation == wanted.generation
+                && block.user == user
+                && (!user || is_unchanged(&self.bytes, block, cpu))
+            {
+                self.last = number;
+                block.runs = block.runs.saturating_add(1);
+                let ops = block.ops();
+                return Ok(&self.ops[ops]);
+            }
         }
-        self.find_slowly(cpu)
+        self.find_by_address(cpu, wanted)
     }
 
-    /// Whether the bytes that `block` was decoded from are still there.
-    fn is_unchanged(&self, block: &Block, cpu: &Cpu) -> bool {
-        let first = block.first_byte as usize;
-        cpu.mmu.ram.holds(block.ram(), &self.bytes[first..first + usize::from(block.len)])
+    /// Finds the block where no link leads to it, and links it.
+    fn find_by_address(&mut self, cpu: &mut Cpu, wanted: Wanted) -> Step<&[Op]> {
+        let known = self.slots.get(slot_of(wanted.start)).copied().unwrap_or(NONE);
+        let number = match self.blocks.get(known as usize) {
+            Some(block)
+                if block.start == wanted.start
+                    && block.generation == wanted.generation
+                    && block.user == wanted.user
+                    && (!wanted.user || is_unchanged(&self.bytes, block, cpu)) =>
+            {
+                known
+            }
+            _ => match self.look_again(cpu, wanted, known)? {
+                Some(number) => number,
+                None => return self.decode_once(cpu),
+            },
+        };
+        if let Some(last) = self.blocks.get_mut(self.last as usize) {
+            last.next = [number, last.next[0]];
+        }
+        self.last = number;
+        let block = &mut self.blocks[number as usize];
+        block.runs = block.runs.saturating_add(1);
+        let ops = block.ops();
+        Ok(&self.ops[ops])
     }
 
+    /// The number of the block once its address has been translated anew: `known` if that is still right, else one
+    /// that is decoded now; `None` if the first instruction straddles two pages.
     #[cold]
-    fn find_slowly(&mut self, cpu: &mut Cpu) -> Step<&[Op]> {
-        let (rip, user) = (cpu.rip, cpu.user);
-        let Place::Ram(ram) = cpu.locate(rip, Kind::Execute, user)? else { return Err(Stop::Unknown) };
-        let generation = cpu.mmu.tlb.code_generation(rip);
-        if self.slots.is_empty() {
-            self.slots.resize(SLOTS, EMPTY);
+    fn look_again(&mut self, cpu: &mut Cpu, wanted: Wanted, known: u32) -> Step<Option<u32>> {
+        let Place::Ram(ram) = cpu.locate(wanted.start, Kind::Execute, wanted.user)? else {
+            return Err(Stop::Unknown);
+        };
+        if let Some(block) = self.blocks.get_mut(known as usize)
+            && block.start == wanted.start
+            && block.user == wanted.user
+            && block.ram() == ram
+            && (!wanted.user || is_unchanged(&self.bytes, block, cpu))
+        {
+            block.generation = wanted.generation;
+            return Ok(Some(known));
         }
-        let slot = slot_of(rip);
-        let block = self.slots[slot];
-        let same = block.start == rip && block.user == user && block.ram() == ram;
-        if same && (!user || self.is_unchanged(&block, cpu)) {
-            let runs = block.runs.saturating_add(1);
-            self.slots[slot] = Block { generation, runs, ..block };
-            return Ok(&self.ops[block.ops()]);
-        }
+        self.decode(cpu, wanted, ram)
+    }
+
+    fn decode(&mut self, cpu: &mut Cpu, wanted: Wanted, ram: usize) -> Step<Option<u32>> {
         if self.ops.len() > MAX_OPS {
             self.start_over(cpu);
         }
@@ -182,34 +215,38 @@ impl Cache {
         let len = (0x1000 - (ram & 0xfff)).min(WINDOW);
         cpu.mmu.ram.read(ram, &mut window[..len]);
         let (first_op, first_byte) = (self.ops.len(), self.bytes.len());
-        let decoded = block::decode(&window[..len], rip, &mut self.ops);
-        let used = decoded.len;
-        if used == 0 {
-            return self.decode_once(cpu);
+        let decoded = block::decode(&window[..len], wanted.start, &mut self.ops);
+        if decoded.len == 0 {
+            return Ok(None);
         }
         self.stats.decoded += 1;
-        self.retire(slot);
-        if user {
-            self.bytes.extend_from_slice(&window[..used]);
+        let narrow = "a block is short and the cache is bounded";
+        let number = u32::try_from(self.blocks.len()).expect(narrow);
+        if wanted.user {
+            self.bytes.extend_from_slice(&window[..decoded.len]);
         } else {
             let page = ram & !0xfff;
             cpu.mmu.set_code(page, true);
-            self.pages.entry(page).or_default().push(slot);
+            self.pages.entry(page).or_default().push(number);
         }
-        let narrow = "a block is short and the cache is bounded";
-        self.slots[slot] = Block {
-            start: rip,
-            generation,
+        self.blocks.push(Block {
+            start: wanted.start,
+            generation: wanted.generation,
             page: u32::try_from(ram >> 12).expect(narrow),
             first_op: u32::try_from(first_op).expect(narrow),
             first_byte: u32::try_from(first_byte).expect(narrow),
+            runs: 0,
+            next: [NONE; 2],
             ops: u8::try_from(self.ops.len() - first_op).expect(narrow),
-            len: u8::try_from(used).expect(narrow),
+            len: u8::try_from(decoded.len).expect(narrow),
             accesses: u8::try_from(decoded.accesses).expect(narrow),
-            user,
-            runs: 1,
-        };
-        Ok(&self.ops[first_op..])
+            user: wanted.user,
+        });
+        if self.slots.is_empty() {
+            self.slots.resize(SLOTS, NONE);
+        }
+        self.slots[slot_of(wanted.start)] = number;
+        Ok(Some(number))
     }
 
     /// The operation at the CPU's RIP, decoded for this once and not remembered.
@@ -243,22 +280,20 @@ impl Cache {
     /// Forgets the blocks of ring 0 in the page at offset `page` of RAM.
     pub(crate) fn forget(&mut self, page: usize, cpu: &mut Cpu) {
         self.stats.rewritten += 1;
-        for slot in self.pages.remove(&page).unwrap_or_default() {
-            let block = self.slots[slot];
-            if !block.user && block.ram() & !0xfff == page {
-                self.retire(slot);
-            }
+        for number in self.pages.remove(&page).unwrap_or_default() {
+            self.retire(number as usize);
         }
         cpu.mmu.set_code(page, false);
     }
 
-    /// Empties a slot, and counts what ran there.
-    fn retire(&mut self, slot: usize) {
-        let block = std::mem::replace(&mut self.slots[slot], EMPTY);
-        let runs = u64::from(block.runs);
+    /// Lets nobody find a block any more, and counts its runs.
+    fn retire(&mut self, number: usize) {
+        let Some(block) = self.blocks.get_mut(number) else { return };
+        let (start, runs) = (block.start, u64::from(block.runs));
+        (block.start, block.runs) = (NOWHERE, 0);
         self.stats.accesses += runs * u64::from(block.accesses);
         if let Some(profile) = self.profile.as_mut().filter(|_| runs > 0 && !block.user) {
-            *profile.entry(block.start).or_default() += runs * instructions(&self.ops[block.ops()]);
+            *profile.entry(start).or_default() += runs * instructions(&self.ops[block.ops()]);
         }
     }
 
@@ -269,17 +304,17 @@ impl Cache {
 
     /// Empties the cache, for its figures: instructions of ring 0 by the address of their block.
     pub(crate) fn finish(&mut self) -> HashMap<u64, u64> {
-        (0..self.slots.len()).for_each(|slot| self.retire(slot));
+        (0..self.blocks.len()).for_each(|number| self.retire(number));
         self.profile.take().unwrap_or_default()
     }
 
     /// Forgets everything and gives its memory back to the host.
     pub(crate) fn release(&mut self, cpu: &mut Cpu) {
-        if self.ops.is_empty() {
-            return;
+        if !self.blocks.is_empty() {
+            self.start_over(cpu);
+            (self.slots, self.blocks) = (Vec::new(), Vec::new());
+            (self.ops, self.bytes) = (Vec::new(), Vec::new());
         }
-        self.start_over(cpu);
-        (self.slots, self.ops, self.bytes) = (Vec::new(), Vec::new(), Vec::new());
     }
 
     fn start_over(&mut self, cpu: &mut Cpu) {
@@ -288,8 +323,17 @@ impl Cache {
             cpu.mmu.set_code(*page, false);
         }
         self.pages.clear();
-        (0..self.slots.len()).for_each(|slot| self.retire(slot));
+        (0..self.blocks.len()).for_each(|number| self.retire(number));
+        self.blocks.clear();
+        self.slots.fill(NONE);
+        self.last = NONE;
         self.ops.clear();
         self.bytes.clear();
     }
+}
+
+/// Whether what `block` of ring 3 was decoded from is still there; `bytes` are those of all blocks.
+fn is_unchanged(bytes: &[u8], block: &Block, cpu: &Cpu) -> bool {
+    let first = block.first_byte as usize;
+    cpu.mmu.ram.holds(block.ram(), &bytes[first..first + usize::from(block.len)])
 }
