@@ -16,6 +16,10 @@ const MUST_BE_ZERO: std::ops::Range<usize> = 520..HEADER_END;
 const X87: u64 = 1;
 const SSE: u64 = 1 << 1;
 const AVX: u64 = 1 << 2;
+const UPPER_ZMM: u64 = 1 << 6;
+
+/// Control word of the x87 unit after initialisation, at the beginning of the area.
+const FCW_INIT: u16 = 0x37f;
 
 /// Where x87, MXCSR and SSE state lie in the legacy region.
 const X87_CONTROL: std::ops::Range<usize> = 0..24;
@@ -38,7 +42,13 @@ struct Component {
 
 /// Where components lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Layout(Vec<Component>);
+pub(crate) struct Layout {
+    components: Vec<Component>,
+    /// Offset of bits 128 to 255 of vector registers 0 to 15; behind the area if they are not in it.
+    pub(crate) high_halves: usize,
+    /// Offset of bits 256 to 511 of vector registers 0 to 15; behind the area if they are not in it.
+    pub(crate) upper_zmm: usize,
+}
 
 impl Layout {
     /// Reads the layout out of CPUID leaf 0xD; components that do not fit into KVM's structure are left out.
@@ -47,7 +57,13 @@ impl Layout {
         let components =
             subleaves.map(|e| Component { mask: 1 << e.index, offset: e.ebx as usize, len: e.eax as usize });
         let fits = |c: &Component| c.len > 0 && c.offset >= HEADER_END && c.offset + c.len <= STATE_LEN;
-        Self(components.filter(fits).collect())
+        let components: Vec<_> = components.filter(fits).collect();
+        let offset = |mask, len| {
+            let component = components.iter().find(|c| c.mask == mask && c.len >= len);
+            component.map_or(STATE_LEN, |component| component.offset)
+        };
+        let (high_halves, upper_zmm) = (offset(AVX, 16 * 16), offset(UPPER_ZMM, 16 * 32));
+        Self { components, high_halves, upper_zmm }
     }
 
     /// Length of an area that holds the components in `mask`.
@@ -56,7 +72,7 @@ impl Layout {
     }
 
     fn chosen(&self, mask: u64) -> impl Iterator<Item = &Component> {
-        self.0.iter().filter(move |c| c.mask & mask != 0)
+        self.components.iter().filter(move |c| c.mask & mask != 0)
     }
 }
 
@@ -127,6 +143,10 @@ pub(crate) fn restore(
     if loaded & X87 != 0 {
         copy(state, area, X87_CONTROL);
         copy(state, area, X87_REGISTERS);
+    } else if requested & X87 != 0 {
+        fill(state, X87_CONTROL);
+        fill(state, X87_REGISTERS);
+        copy(state, &FCW_INIT.to_le_bytes(), 0..2);
     }
     let mut bv = (get_bv(state) & !requested) | loaded;
     if requested & (SSE | AVX) != 0 {
@@ -142,6 +162,10 @@ pub(crate) fn restore(
     }
     for component in layout.chosen(loaded) {
         copy(state, area, component.offset..component.offset + component.len);
+    }
+    // What is in its initial state is zero, as KVM has it.
+    for component in layout.chosen(get_bv(state) & requested & !held) {
+        fill(state, component.offset..component.offset + component.len);
     }
     set_bv(state, bv);
     Ok(())
@@ -168,7 +192,8 @@ mod tests {
 
     #[test]
     fn the_layout_holds_what_fits() {
-        assert_eq!(layout().0, [Component { mask: AVX, offset: 576, len: 256 }]);
+        assert_eq!(layout().components, [Component { mask: AVX, offset: 576, len: 256 }]);
+        assert_eq!((layout().high_halves, layout().upper_zmm), (576, STATE_LEN));
         assert_eq!((layout().area_len(AVX), layout().area_len(SSE)), (832, 576));
     }
 
@@ -210,6 +235,8 @@ mod tests {
         assert_eq!(get_bv(&state), SSE);
         assert_eq!(state[MXCSR], [0x80, 0x1f, 0, 0]);
         assert!(state[XMM_REGISTERS].iter().all(|byte| *byte == 0));
+        assert!(state[X87_REGISTERS].iter().all(|byte| *byte == 0));
+        assert_eq!(state[..4], [0x7f, 3, 0, 0], "the control word of another program does not stay");
     }
 
     #[test]

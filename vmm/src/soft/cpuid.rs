@@ -1,5 +1,5 @@
-//! What CPUID says: to programs what KVM says when they run natively, to the guest's kernel that without what the
-//! interpreter does not do.
+//! What CPUID says: to programs what KVM says when they run natively, but for AVX-512, to the guest's kernel that without
+//! what the interpreter does not do.
 //!
 //! XSAVE with all of its components stays for the kernel: programs use it whatever they are told, so the kernel must save
 //! all of their state.
@@ -47,6 +47,23 @@ const HIDDEN: &[(u32, u32, Register, &[u32])] = &[
     (0x8000_0001, 0, Register::Ecx, &[2, 3, 4, 9, 10, 12, 13, 15, 17, 23, 24, 26, 27, 28, 29, 30]),
     // FFXSR.
     (0x8000_0001, 0, Register::Edx, &[25]),
+];
+
+/// Bits that are hidden from programs, in the same way: all of AVX-512.
+///
+/// C libraries choose their string functions by what CPUID says. The interpreter knows those for AVX2, but none for
+/// AVX-512, so with that every short stretch of a program would need a native entry. Nothing breaks either way: a
+/// program that asks natively is told of AVX-512, and can use it there; what the kernel is told, saves and restores
+/// includes its state.
+const HIDDEN_FROM_PROGRAMS: &[(u32, u32, Register, &[u32])] = &[
+    // AVX512F, DQ, IFMA, PF, ER, CD, BW, VL.
+    (0x7, 0, Register::Ebx, &[16, 17, 21, 26, 27, 28, 30, 31]),
+    // VBMI, VBMI2, VNNI, BITALG, VPOPCNTDQ.
+    (0x7, 0, Register::Ecx, &[1, 6, 11, 12, 14]),
+    // 4VNNIW, 4FMAPS, VP2INTERSECT, FP16.
+    (0x7, 0, Register::Edx, &[2, 3, 8, 23]),
+    // BF16.
+    (0x7, 1, Register::Eax, &[5]),
 ];
 
 /// The bits that stay, by leaf, subleaf and register; none of the others does.
@@ -102,6 +119,15 @@ fn register(entry: &mut kvm_cpuid_entry2, register: Register) -> &mut u32 {
     }
 }
 
+/// Clears those of the bits that are in this leaf.
+fn hide(entry: &mut kvm_cpuid_entry2, hidden: &[(u32, u32, Register, &[u32])]) {
+    for (function, index, which, bits) in hidden {
+        if (entry.function, entry.index) == (*function, *index) {
+            *register(entry, *which) &= !bits.iter().fold(0, |mask, bit| mask | 1 << bit);
+        }
+    }
+}
+
 /// Takes out of one leaf what the interpreter does not do, and adds what it does.
 fn fit(entry: &mut kvm_cpuid_entry2) {
     let key = (entry.function, entry.index);
@@ -115,11 +141,7 @@ fn fit(entry: &mut kvm_cpuid_entry2) {
         (0x8000_0021, _) => (entry.ebx, entry.edx) = (0, 0),
         _ => {}
     }
-    for (function, index, which, bits) in HIDDEN {
-        if key == (*function, *index) {
-            *register(entry, *which) &= !bits.iter().fold(0, |mask, bit| mask | 1 << bit);
-        }
-    }
+    hide(entry, HIDDEN);
     for (function, index, which, mask) in KEPT {
         if key == (*function, *index) {
             *register(entry, *which) &= mask;
@@ -158,7 +180,9 @@ impl Cpuid {
         let leaf = kvm_cpuid_entry2::default();
         kernel.push(kvm_cpuid_entry2 { function: KVM_LEAF, eax: KVM_FEATURES, ebx, ecx, edx, ..leaf });
         kernel.push(kvm_cpuid_entry2 { function: KVM_FEATURES, eax: KVM_OFFERED, ..leaf });
-        Self { kernel, programs: entries.to_vec() }
+        let mut programs = entries.to_vec();
+        programs.iter_mut().for_each(|entry| hide(entry, HIDDEN_FROM_PROGRAMS));
+        Self { kernel, programs }
     }
 
     /// What the kernel is told, all of it.
@@ -250,9 +274,15 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_told_what_they_see_natively() {
+    fn programs_are_told_what_they_see_natively_but_for_avx_512() {
         let table = Cpuid::of_host(&everything());
-        assert_eq!((table.programs_leaf(7, 0), table.programs_leaf(9, 0)), ([!0; 4], [0; 4]));
+        for (function, index) in [(1, 0), (0xd, 0), (0xd, 2), (0x8000_0001, 0)] {
+            assert_eq!(table.programs_leaf(function, index), [!0; 4], "leaf {function:#x}");
+        }
+        assert_eq!(table.programs_leaf(9, 0), [0; 4]);
+        let [_, ebx, ecx, edx] = table.programs_leaf(7, 0).map(|register| !register);
+        assert_eq!((ebx, ecx, edx), (0xdc23_0000, 0x5842, 0x80_010c));
+        assert_eq!(!table.programs_leaf(7, 1)[0], 1 << 5);
     }
 
     #[test]

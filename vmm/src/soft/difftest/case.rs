@@ -16,7 +16,7 @@ pub(super) struct Case {
     pub(super) flags: u64,
     /// Addresses of words of data, and what they hold.
     pub(super) memory: Vec<(u64, u64)>,
-    /// XMM registers, if they count.
+    /// Vector registers, as in [`super::vectors`], if they count.
     pub(super) vectors: Vec<u128>,
     /// Flags that the manual leaves undefined at the end.
     pub(super) undefined: u64,

@@ -1,9 +1,11 @@
-//! What is tested: every encoding that the decoder knows, for 64-bit mode, of the instructions listed here; each with a
+//! What is tested: every encoding that the decoder knows, for 64-bit mode, of the [`super::instructions`]; each with a
 //! register and with memory where it has the choice, and with each prefix that it may have.
 
 use std::fmt::{self, Display, Formatter};
 
-use iced_x86::{Code, EncodingKind, Mnemonic, OpCodeInfo, OpCodeOperandKind as Kind};
+use iced_x86::{Code, CpuidFeature, EncodingKind, Mnemonic, OpCodeInfo, OpCodeOperandKind as Kind};
+
+use super::instructions::mnemonics;
 
 /// A prefix that changes what an instruction does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +28,8 @@ pub(super) struct Form {
 impl Form {
     /// Whether it has an operand that is a vector register.
     pub(super) fn uses_vectors(self) -> bool {
-        let is_vector = |kind| matches!(kind, &(Kind::xmm_reg | Kind::xmm_rm | Kind::xmm_or_mem));
-        self.code.op_code().op_kinds().iter().any(is_vector)
+        let clears = matches!(self.code, Code::VEX_Vzeroupper | Code::VEX_Vzeroall);
+        clears || self.code.op_code().op_kinds().iter().any(|kind| is_vector(*kind))
     }
 }
 
@@ -45,92 +47,13 @@ impl Display for Form {
     }
 }
 
-const DATA: &[Mnemonic] = {
-    use Mnemonic::*;
-    &[
-        Mov, Movzx, Movsx, Movsxd, Lea, Xchg, Bswap, Movbe, Xlatb, Cmove, Cmovne, Cmovb, Cmovae, Cmovbe,
-        Cmova, Cmovs, Cmovns, Cmovp, Cmovnp, Cmovl, Cmovge, Cmovle, Cmovg, Cmovo, Cmovno, Sete, Setne, Setb,
-        Setae, Setbe, Seta, Sets, Setns, Setp, Setnp, Setl, Setge, Setle, Setg, Seto, Setno,
-    ]
-};
-const ARITHMETIC: &[Mnemonic] = {
-    use Mnemonic::*;
-    &[
-        Add, Adc, Sub, Sbb, Cmp, And, Or, Xor, Test, Inc, Dec, Neg, Not, Mul, Imul, Div, Idiv, Cbw, Cwde,
-        Cdqe, Cwd, Cdq, Cqo, Crc32,
-    ]
-};
-const BITS: &[Mnemonic] = {
-    use Mnemonic::*;
-    &[Shl, Shr, Sar, Rol, Ror, Rcl, Rcr, Shld, Shrd, Bt, Bts, Btr, Btc, Bsf, Bsr, Tzcnt, Lzcnt, Popcnt]
-};
-const CONTROL: &[Mnemonic] = {
-    use Mnemonic::*;
-    &[
-        Jmp, Call, Ret, Je, Jne, Jb, Jae, Jbe, Ja, Js, Jns, Jp, Jnp, Jl, Jge, Jle, Jg, Jo, Jno, Jrcxz, Loop,
-        Loope, Loopne, Push, Pop, Leave, Enter,
-    ]
-};
-const STRINGS_AND_ATOMICS: &[Mnemonic] = {
-    use Mnemonic::*;
-    &[
-        Movsb, Movsw, Movsd, Movsq, Stosb, Stosw, Stosd, Stosq, Lodsb, Lodsw, Lodsd, Lodsq, Scasb, Scasw,
-        Scasd, Scasq, Cmpsb, Cmpsw, Cmpsd, Cmpsq, Xadd, Cmpxchg, Cmpxchg8b, Cmpxchg16b,
-    ]
-};
-const FLAGS_AND_HINTS: &[Mnemonic] = {
-    use Mnemonic::*;
-    &[
-        Clc,
-        Stc,
-        Cmc,
-        Cld,
-        Std,
-        Lahf,
-        Sahf,
-        Pushfq,
-        Popfq,
-        Nop,
-        Pause,
-        Endbr64,
-        Prefetchnta,
-        Prefetcht0,
-        Prefetcht1,
-        Prefetcht2,
-        Prefetchw,
-        Lfence,
-        Mfence,
-        Sfence,
-        Clflush,
-        Clflushopt,
-        Clwb,
-    ]
-};
-
-const VECTORS: &[Mnemonic] = {
-    use Mnemonic::*;
-    &[
-        Movups, Movupd, Movdqu, Lddqu, Movaps, Movapd, Movdqa, Movntdq, Movntps, Movntpd, Movlps, Movlpd,
-        Movhlps, Movhps, Movhpd, Movlhps, Movd, Movq, Pxor, Xorps, Xorpd, Por, Orps, Orpd, Pand, Andps,
-        Andpd, Pandn, Andnps, Andnpd, Pcmpeqb, Pcmpeqw, Pcmpeqd, Pcmpgtb, Pcmpgtw, Pcmpgtd, Pminub, Pmaxub,
-        Paddb, Paddw, Paddd, Paddq, Psubb, Psubw, Psubd, Psubq, Psubusb, Punpcklbw, Punpcklwd, Punpckldq,
-        Unpcklps, Punpcklqdq, Unpcklpd, Punpckhbw, Punpckhwd, Punpckhdq, Unpckhps, Punpckhqdq, Unpckhpd,
-        Pmovmskb, Pshufd, Pshuflw, Pshufhw, Pslldq, Psrldq,
-    ]
-};
-
-/// All instructions.
-fn mnemonics() -> Vec<Mnemonic> {
-    [DATA, ARITHMETIC, BITS, CONTROL, STRINGS_AND_ATOMICS, FLAGS_AND_HINTS, VECTORS].concat()
-}
-
 /// All forms.
 pub(super) fn all() -> Vec<Form> {
     let mnemonics = mnemonics();
     let mut forms = Vec::new();
     for code in Code::values().filter(|code| mnemonics.contains(&code.mnemonic())) {
         let info = code.op_code();
-        if !is_usable(info) {
+        if !is_usable(info) || !is_known_to_host(code) {
             continue;
         }
         let or_memory = info.op_kinds().iter().any(|kind| is_register_or_memory(*kind));
@@ -159,8 +82,43 @@ pub(super) fn all() -> Vec<Form> {
 pub(super) fn is_register_or_memory(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::r8_or_mem | Kind::r16_or_mem | Kind::r32_or_mem | Kind::r64_or_mem | Kind::xmm_or_mem
+        Kind::r8_or_mem
+            | Kind::r16_or_mem
+            | Kind::r32_or_mem
+            | Kind::r64_or_mem
+            | Kind::xmm_or_mem
+            | Kind::ymm_or_mem
     )
+}
+
+fn is_vector(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::xmm_reg
+            | Kind::xmm_rm
+            | Kind::xmm_or_mem
+            | Kind::xmm_vvvv
+            | Kind::xmm_is4
+            | Kind::ymm_reg
+            | Kind::ymm_rm
+            | Kind::ymm_or_mem
+            | Kind::ymm_vvvv
+            | Kind::ymm_is4
+    )
+}
+
+/// Whether the host's CPU has an instruction.
+fn is_known_to_host(code: Code) -> bool {
+    code.cpuid_features().iter().all(|feature| match feature {
+        CpuidFeature::SSSE3 => is_x86_feature_detected!("ssse3"),
+        CpuidFeature::SSE4_1 => is_x86_feature_detected!("sse4.1"),
+        CpuidFeature::SSE4_2 => is_x86_feature_detected!("sse4.2"),
+        CpuidFeature::AVX => is_x86_feature_detected!("avx"),
+        CpuidFeature::AVX2 => is_x86_feature_detected!("avx2"),
+        CpuidFeature::BMI1 => is_x86_feature_detected!("bmi1"),
+        CpuidFeature::BMI2 => is_x86_feature_detected!("bmi2"),
+        _ => true,
+    })
 }
 
 fn is_usable(info: &OpCodeInfo) -> bool {
@@ -168,15 +126,12 @@ fn is_usable(info: &OpCodeInfo) -> bool {
         || info.op_kinds().iter().any(|kind| matches!(kind, Kind::br64_1 | Kind::br64_4));
     info.is_instruction()
         && info.mode64()
-        && info.encoding() == EncodingKind::Legacy
+        && matches!(info.encoding(), EncodingKind::Legacy | EncodingKind::VEX)
         && info.op_kinds().iter().all(|kind| is_supported(*kind))
         // Far.
         && !matches!(info.code(), Code::Jmp_m1632 | Code::Jmp_m1664 | Code::Call_m1632 | Code::Call_m1664)
-        // Of the same name as string instructions.
-        && !matches!(
-            info.code(),
-            Code::Movsd_xmm_xmmm64 | Code::Movsd_xmmm64_xmm | Code::Cmpsd_xmm_xmmm64_imm8
-        )
+        // Of the same name as a string instruction.
+        && info.code() != Code::Cmpsd_xmm_xmmm64_imm8
         // Nobody makes stack frames of 16-bit pointers.
         && !matches!(info.code(), Code::Enterw_imm16_imm8 | Code::Leavew)
         // Its result is undefined.
@@ -189,6 +144,7 @@ fn is_usable(info: &OpCodeInfo) -> bool {
 
 fn is_supported(kind: Kind) -> bool {
     is_register_or_memory(kind)
+        || is_vector(kind)
         || matches!(
             kind,
             Kind::mem
@@ -220,8 +176,8 @@ fn is_supported(kind: Kind) -> bool {
                 | Kind::es_rDI
                 | Kind::br64_1
                 | Kind::br64_4
-                | Kind::xmm_reg
-                | Kind::xmm_rm
+                | Kind::r32_vvvv
+                | Kind::r64_vvvv
         )
 }
 
@@ -229,7 +185,9 @@ fn is_supported(kind: Kind) -> bool {
 fn every_instruction_has_forms() {
     let forms = all();
     for mnemonic in mnemonics() {
-        assert!(forms.iter().any(|form| form.code.mnemonic() == mnemonic), "{mnemonic:?} has none");
+        let is_known = |code: &Code| code.mnemonic() == mnemonic && is_known_to_host(*code);
+        let has_forms = forms.iter().any(|form| form.code.mnemonic() == mnemonic);
+        assert!(has_forms || !Code::values().any(|code| is_known(&code)), "{mnemonic:?} has none");
     }
     assert!(forms.len() >= 200, "only {} forms", forms.len());
 }

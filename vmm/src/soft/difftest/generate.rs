@@ -7,7 +7,7 @@ use super::forms::{self, Form, Prefix};
 use super::layout::{CODE, DATA};
 use super::operands::{self, branch_target, number};
 use super::random::Random;
-use super::{prepare, targets, undefined};
+use super::{prepare, targets, undefined, vectors};
 use crate::soft::cpu::RSP;
 use crate::soft::flags::{ARITHMETIC, DF, FIXED, IF};
 use crate::soft::mmu::walk::is_canonical;
@@ -100,7 +100,7 @@ impl Generator {
             return None;
         }
         let flags = random.next() & (ARITHMETIC | DF) | IF | FIXED;
-        let vectors = if form.uses_vectors() { vectors(random) } else { Vec::new() };
+        let vectors = if form.uses_vectors() { values(random) } else { Vec::new() };
         Some(Case { start, code, regs, flags, memory, vectors, undefined })
     }
 }
@@ -115,13 +115,11 @@ fn start(random: &mut Random) -> u64 {
     }
 }
 
-/// Values of vector registers, some with bytes in common.
-fn vectors(random: &mut Random) -> Vec<u128> {
-    let mut half = || {
-        let pattern = random.pick(&[0, u64::MAX, 0x8000_7fff_8080_7f7f, 0x0102_0304_0506_0708]);
-        if random.chance(50) { random.next() } else { pattern }
-    };
-    (0..16).map(|_| u128::from(half()) << 64 | u128::from(half())).collect()
+/// Values of vector registers.
+fn values(random: &mut Random) -> Vec<u128> {
+    let len = random.pick(&vectors::LENGTHS);
+    let mut word = || u128::from(random.vector_word());
+    (0..len).map(|_| word() << 64 | word()).collect()
 }
 
 fn blank(form: Form) -> Instruction {
@@ -151,8 +149,10 @@ fn instruction(
     if explicit {
         let size = instruction.memory_size().size().max(1) as u64;
         let mut target = targets::linear(random, size);
-        if size == 16 && random.chance(95) {
-            target &= !15;
+        // Instructions of AVX mostly do not care.
+        let is_vex = form.code.encoding() == iced_x86::EncodingKind::VEX;
+        if size >= 16 && random.chance(if is_vex { 50 } else { 95 }) {
+            target &= !(size - 1);
         }
         if form.memory {
             operands::address(&mut instruction, regs, random, target);

@@ -6,6 +6,7 @@ use super::case::Case;
 use super::layout::{Guest, system_registers};
 use super::outcome::{Arrival, End, Outcome};
 use super::vectors;
+use crate::cpu::xstate::Layout;
 use crate::soft::cpu::Cpu;
 use crate::soft::exception::{self, Event};
 use crate::soft::extended::Extended;
@@ -24,10 +25,12 @@ pub(super) struct Interpreted {
 }
 
 impl Interpreted {
-    pub(super) fn new() -> Self {
+    /// With extended state as the other side has it.
+    pub(super) fn new((layout, xcr0): (Layout, u64)) -> Self {
         let guest = Guest::new();
         let ram = Ram::map(&guest.memory).unwrap();
-        let cpu = Cpu::new(ram, &Default::default(), &system_registers(), 48);
+        let mut cpu = Cpu::new(ram, &Default::default(), &system_registers(), 48);
+        (cpu.xstate, cpu.xcr0) = (layout, xcr0);
         Self { interpreter: Interpreter::new(cpu), guest }
     }
 
@@ -41,11 +44,14 @@ impl Interpreted {
     pub(super) fn run(&mut self, case: &Case, by_blocks: bool) -> Outcome {
         self.guest.set_up(case);
         self.interpreter.cpu.import(&case.registers(), &system_registers());
-        self.interpreter.cpu.extended = Some(Extended::new(vectors::state(&case.vectors)));
+        let state = vectors::state(&case.vectors, &self.interpreter.cpu.xstate);
+        self.interpreter.cpu.extended = Some(Extended::new(state));
         let end = self.run_to_end(by_blocks);
         let extended = self.interpreter.cpu.extended.take();
         let vectors = match &extended {
-            Some(extended) if !case.vectors.is_empty() => vectors::registers(&extended.state),
+            Some(extended) if !case.vectors.is_empty() => {
+                vectors::registers(&extended.state, &self.interpreter.cpu.xstate)
+            }
             _ => Vec::new(),
         };
         let (regs, _) = self.interpreter.cpu.export();

@@ -208,7 +208,7 @@ pub(super) fn system_registers() -> kvm_sregs {
         tr: task,
         cr0: 0x8005_0033,
         cr3: 0x2000,
-        cr4: 0x620,
+        cr4: 0x4_0620,
         efer: 0xd01,
         ..Default::default()
     };

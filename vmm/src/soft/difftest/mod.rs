@@ -8,6 +8,7 @@
 mod case;
 mod forms;
 mod generate;
+mod instructions;
 mod interpreted;
 mod layout;
 mod named;
@@ -53,7 +54,7 @@ impl Pair {
     /// `None`, with the reason printed, where there is no KVM.
     fn new() -> Option<Self> {
         match Native::new() {
-            Ok(native) => Some(Self { native, interpreted: Interpreted::new() }),
+            Ok(native) => Some(Self { interpreted: Interpreted::new(native.extended_state()), native }),
             Err(reason) => {
                 eprintln!("skipped: {reason}");
                 None

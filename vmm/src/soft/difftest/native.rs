@@ -4,14 +4,18 @@ use super::case::Case;
 use super::layout::{Guest, SYSCALL_ENTRY, system_registers};
 use super::outcome::{Arrival, End, HAVE_ERROR_CODE, Outcome};
 use super::vectors;
+use crate::cpu::xstate::Layout;
 use crate::cpu::{Action, Exit};
 use crate::kvm::{Host, Ring3, Ring3Exit, Ring3State, SyscallMsrs};
+use crate::soft::cpuid::Cpuid;
 use crate::soft::flags::RF;
 use crate::soft::step::Exception;
 use crate::sys::tsc::tsc;
 
 /// TSC ticks after which a case has not ended.
 const TIMEOUT: u64 = 2_000_000_000;
+/// Components of extended state that cases use: x87, SSE, AVX, AVX-512.
+const XCR0: u64 = 0xe7;
 const GENERAL_PROTECTION: u8 = 13;
 const PAGE_FAULT: u8 = 14;
 /// Bits of a page fault's error code.
@@ -23,6 +27,8 @@ const RESERVED: u64 = 1 << 3;
 pub(super) struct Native {
     ring3: Ring3,
     guest: Guest,
+    layout: Layout,
+    xcr0: u64,
 }
 
 impl Native {
@@ -32,7 +38,15 @@ impl Native {
         let guest = Guest::new();
         let cpuid = host.cpuid().map_err(|error| error.to_string())?;
         let ring3 = Ring3::create(&host, &guest.memory, &cpuid).map_err(|error| error.to_string())?;
-        Ok(Self { ring3, guest })
+        let table = Cpuid::of_host(cpuid.as_slice());
+        let xcr0 = table.extended_state() & XCR0;
+        ring3.set_xcr0(xcr0).map_err(|error| error.to_string())?;
+        Ok(Self { ring3, guest, layout: Layout::from_cpuid(cpuid.as_slice()), xcr0 })
+    }
+
+    /// Where the components of extended state lie, and those that are switched on.
+    pub(super) fn extended_state(&self) -> (Layout, u64) {
+        (self.layout.clone(), self.xcr0)
     }
 
     /// Makes the pages as at first.
@@ -45,7 +59,9 @@ impl Native {
     pub(super) fn run(&mut self, case: &Case) -> Outcome {
         self.guest.set_up(case);
         if !case.vectors.is_empty() {
-            self.ring3.set_extended_state(&vectors::state(&case.vectors)).expect("a valid state");
+            self.ring3
+                .set_extended_state(&vectors::state(&case.vectors, &self.layout))
+                .expect("a valid state");
         }
         let mut state = Ring3State {
             regs: case.registers(),
@@ -68,7 +84,7 @@ impl Native {
             return outcome;
         }
         let state = self.ring3.extended_state().expect("a state");
-        Outcome { vectors: vectors::registers(&state), ..outcome }
+        Outcome { vectors: vectors::registers(&state, &self.layout), ..outcome }
     }
 
     fn at_handler(&self, state: &Ring3State) -> Outcome {

@@ -22,8 +22,9 @@ pub(super) fn register(random: &mut Random, size: u32) -> Register {
     }
 }
 
-fn vector_register(random: &mut Random) -> Register {
-    Register::XMM0 + u32::try_from(random.below(16)).expect("small")
+/// The number of any vector register.
+fn vector_register(random: &mut Random) -> u32 {
+    u32::try_from(random.below(16)).expect("small")
 }
 
 /// The number of a general register, as instructions encode it.
@@ -52,11 +53,16 @@ pub(super) fn fill(instruction: &mut Instruction, form: Form, random: &mut Rando
             continue;
         }
         let fixed = match kind {
-            Kind::xmm_or_mem | Kind::xmm_reg | Kind::xmm_rm => Some(vector_register(random)),
+            Kind::xmm_or_mem | Kind::xmm_reg | Kind::xmm_rm | Kind::xmm_vvvv | Kind::xmm_is4 => {
+                Some(Register::XMM0 + vector_register(random))
+            }
+            Kind::ymm_or_mem | Kind::ymm_reg | Kind::ymm_rm | Kind::ymm_vvvv | Kind::ymm_is4 => {
+                Some(Register::YMM0 + vector_register(random))
+            }
             Kind::r8_or_mem | Kind::r8_reg | Kind::r8_opcode => Some(register(random, 1)),
             Kind::r16_or_mem | Kind::r16_reg | Kind::r16_opcode => Some(register(random, 2)),
-            Kind::r32_or_mem | Kind::r32_reg | Kind::r32_opcode => Some(register(random, 4)),
-            Kind::r64_or_mem | Kind::r64_reg | Kind::r64_opcode => Some(register(random, 8)),
+            Kind::r32_or_mem | Kind::r32_reg | Kind::r32_opcode | Kind::r32_vvvv => Some(register(random, 4)),
+            Kind::r64_or_mem | Kind::r64_reg | Kind::r64_opcode | Kind::r64_vvvv => Some(register(random, 8)),
             Kind::al => Some(Register::AL),
             Kind::cl => Some(Register::CL),
             Kind::ax => Some(Register::AX),

@@ -3,6 +3,7 @@
 use kvm_bindings::{kvm_regs, kvm_sregs};
 
 use super::layout::{DATA, Guest, HANDLER_LEN, HANDLERS};
+use super::vectors;
 use crate::soft::step::Exception;
 
 const NAMES: [&str; 16] = [
@@ -80,7 +81,7 @@ pub(super) struct Outcome {
     pub(super) flags: u64,
     /// What follows, unless it hangs.
     pub(super) arrival: Option<Arrival>,
-    /// XMM registers, if they count.
+    /// Vector registers, if they count.
     pub(super) vectors: Vec<u128>,
     /// The data pages.
     pub(super) data: Vec<u8>,
@@ -129,7 +130,7 @@ pub(super) fn differences(native: &Outcome, interpreted: &Outcome, undefined: u6
     }
     for (number, (a, b)) in native.vectors.iter().zip(&interpreted.vectors).enumerate() {
         if a != b {
-            lines.push(format!("xmm{number}: native {a:#x}, interpreted {b:#x}"));
+            lines.push(format!("{}: native {a:#x}, interpreted {b:#x}", vectors::name(number)));
         }
     }
     // Nearly always the same, and that is quickly seen.

@@ -70,6 +70,20 @@ pub(super) fn implicit(
             regs[usize::from(RSP)] = stack;
             memory.push((stack, branch_target(random, at, at + 16)));
         }
+        Mnemonic::Pcmpestri
+        | Mnemonic::Pcmpestrm
+        | Mnemonic::Pcmpestri64
+        | Mnemonic::Pcmpestrm64
+        | Mnemonic::Vpcmpestri
+        | Mnemonic::Vpcmpestrm
+        | Mnemonic::Vpcmpestri64
+        | Mnemonic::Vpcmpestrm64
+            if random.chance(80) =>
+        {
+            // Lengths, which may be negative.
+            regs[usize::from(RAX)] = random.below(40).wrapping_sub(20);
+            regs[usize::from(RDX)] = random.below(40).wrapping_sub(20);
+        }
         Mnemonic::Jrcxz | Mnemonic::Loop | Mnemonic::Loope | Mnemonic::Loopne if random.chance(60) => {
             regs[usize::from(RCX)] = random.below(3);
         }
@@ -120,6 +134,11 @@ pub(super) fn content(
         Mnemonic::Cmpxchg16b if random.chance(60) => {
             memory.push((target, regs[usize::from(RAX)]));
             memory.push((target.wrapping_add(8), regs[usize::from(RDX)]));
+        }
+        _ if instruction.memory_size().size() >= 16 && random.chance(70) => {
+            for offset in (0..instruction.memory_size().size() as u64).step_by(8) {
+                memory.push((target.wrapping_add(offset), random.vector_word()));
+            }
         }
         _ if random.chance(70) => memory.push((target, random.operand())),
         _ => {}

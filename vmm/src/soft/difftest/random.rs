@@ -33,6 +33,15 @@ impl Random {
         values[usize::try_from(index).expect("an index")]
     }
 
+    /// Eight bytes of a vector: any, or such as have bytes in common with others.
+    pub(super) fn vector_word(&mut self) -> u64 {
+        match self.below(4) {
+            0 | 1 => self.next(),
+            2 => self.pick(&[0, u64::MAX, 0x8000_7fff_8080_7f7f, 0x0102_0304_0506_0708]),
+            _ => u64::from_le_bytes(std::array::from_fn(|_| self.pick(b"aaabbcz\0\x80\xff"))),
+        }
+    }
+
     /// A value for an operand: often zero, one, all ones, around a sign bit, or small, of any size.
     pub(super) fn operand(&mut self) -> u64 {
         let bits = self.pick(&[8, 16, 32, 64]);

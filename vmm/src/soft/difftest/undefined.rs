@@ -13,6 +13,8 @@ pub(super) fn flags(instruction: &Instruction, count: Option<u64>) -> u64 {
         Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc => OF | SF | AF | PF,
         Mnemonic::Bsf | Mnemonic::Bsr => CF | OF | SF | AF | PF,
         Mnemonic::Tzcnt | Mnemonic::Lzcnt => OF | SF | AF | PF,
+        Mnemonic::Andn | Mnemonic::Blsi | Mnemonic::Blsmsk | Mnemonic::Blsr | Mnemonic::Bzhi => AF | PF,
+        Mnemonic::Bextr => SF | AF | PF,
         Mnemonic::Mul | Mnemonic::Imul => SF | ZF | AF | PF,
         Mnemonic::Div | Mnemonic::Idiv => CF | OF | SF | ZF | AF | PF,
         Mnemonic::Shl | Mnemonic::Shr | Mnemonic::Sar | Mnemonic::Shld | Mnemonic::Shrd => {

@@ -20,7 +20,7 @@ const FCW: usize = 0;
 const FSW: usize = 2;
 const FTW: usize = 4;
 const MXCSR: usize = 24;
-const XSTATE_BV: usize = 512;
+pub(super) const XSTATE_BV: usize = 512;
 /// What FXSAVE writes; the rest of its 512 bytes is software's.
 const FXSAVE_LEN: usize = 416;
 /// First byte behind the x87 control state; MXCSR and its mask follow.
@@ -29,9 +29,11 @@ const REGISTERS: usize = 32;
 /// Largest area: the state as KVM has it.
 const MAX_AREA: usize = 4096;
 
-/// Components: x87 and SSE.
+/// Components: x87, SSE, the high halves of AVX's registers, what AVX-512 adds to those.
 const X87: u8 = 1;
 pub(super) const SSE: u8 = 2;
+pub(super) const AVX: u8 = 4;
+pub(super) const UPPER_ZMM: u8 = 1 << 6;
 /// Control word after initialisation.
 const FCW_INIT: u16 = 0x37f;
 /// Status word: exception flags, stack fault, pending, busy.

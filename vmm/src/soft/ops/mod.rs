@@ -8,6 +8,7 @@ mod alu;
 mod atomic;
 mod bit_test;
 mod bits;
+mod bmi;
 mod branch;
 mod condition;
 mod data;
@@ -44,6 +45,7 @@ const GROUPS: &[fn(&Instruction, &mut Op) -> Option<Handler>] = &[
     multiply::translate,
     divide::translate,
     bits::translate,
+    bmi::translate,
     double_shift::translate,
     flag_ops::translate,
     small_address::translate,

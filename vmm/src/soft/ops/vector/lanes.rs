@@ -1,14 +1,18 @@
-//! Computing on vectors: bitwise, on lanes of 1 to 8 bytes, shuffles and shifts.
+//! Computing on pairs of lanes of 1 to 8 bytes: bitwise, comparing, adding, packing, interleaving.
+//!
+//! Those of 256 bits do the same to each half as those of 128 bits.
 
-use iced_x86::{Instruction, Mnemonic, OpKind};
+use iced_x86::{Instruction, Mnemonic};
 
 use super::super::super::code::op::{Handler, Op};
 use super::super::super::cpu::Cpu;
 use super::super::super::step::Step;
-use super::{get, read_aligned, register, set, source};
+use super::memory::last_operand;
+use super::operands::{binary, is_wide};
+use super::registers::{get, set};
 
-/// An operation on two vectors.
-type Compute = fn(u128, u128) -> u128;
+/// An operation on two vectors of 128 bits.
+pub(super) type Compute = fn(u128, u128) -> u128;
 
 /// Applies `compute` to each pair of lanes of `$type`.
 macro_rules! lanes {
@@ -51,6 +55,39 @@ fn interleave<const BYTES: usize, const HIGH: bool>(a: u128, b: u128) -> u128 {
     u128::from_le_bytes(result)
 }
 
+/// Picks bytes of `a` by the low four bits of those of `b`, zero where their highest bit is set.
+fn pick_bytes(a: u128, b: u128) -> u128 {
+    let a = a.to_le_bytes();
+    let pick = |index: u8| if index & 0x80 != 0 { 0 } else { a[usize::from(index & 15)] };
+    u128::from_le_bytes(b.to_le_bytes().map(pick))
+}
+
+/// The lanes of 16 bits of `a`, then those of `b`, each as a byte that `narrow` makes of it.
+fn pack_words(a: u128, b: u128, narrow: fn(i16) -> u8) -> u128 {
+    let mut result = [0; 16];
+    let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
+    let lanes = a.as_chunks::<2>().0.iter().chain(b.as_chunks::<2>().0);
+    for (to, lane) in result.iter_mut().zip(lanes) {
+        *to = narrow(i16::from_le_bytes(*lane));
+    }
+    u128::from_le_bytes(result)
+}
+
+/// The same from 32 to 16 bits.
+fn pack_doublewords(a: u128, b: u128, narrow: fn(i32) -> u16) -> u128 {
+    let mut result = [0; 16];
+    let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
+    let lanes = a.as_chunks::<4>().0.iter().chain(b.as_chunks::<4>().0);
+    for (to, lane) in result.as_chunks_mut::<2>().0.iter_mut().zip(lanes) {
+        *to = narrow(i32::from_le_bytes(*lane)).to_le_bytes();
+    }
+    u128::from_le_bytes(result)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the value was brought into range, or wraps as documented"
+)]
 const fn computation(mnemonic: Mnemonic) -> Option<Compute> {
     Some(match mnemonic {
         Mnemonic::Pxor | Mnemonic::Xorps | Mnemonic::Xorpd => |a, b| a ^ b,
@@ -60,20 +97,43 @@ const fn computation(mnemonic: Mnemonic) -> Option<Compute> {
         Mnemonic::Pcmpeqb => mask!(i8, |a, b| a == b),
         Mnemonic::Pcmpeqw => mask!(i16, |a, b| a == b),
         Mnemonic::Pcmpeqd => mask!(i32, |a, b| a == b),
+        Mnemonic::Pcmpeqq => mask!(i64, |a, b| a == b),
         Mnemonic::Pcmpgtb => mask!(i8, |a, b| a > b),
         Mnemonic::Pcmpgtw => mask!(i16, |a, b| a > b),
         Mnemonic::Pcmpgtd => mask!(i32, |a, b| a > b),
+        Mnemonic::Pcmpgtq => mask!(i64, |a, b| a > b),
         Mnemonic::Pminub => lanes!(u8, |a, b| a.min(b)),
+        Mnemonic::Pminuw => lanes!(u16, |a, b| a.min(b)),
+        Mnemonic::Pminud => lanes!(u32, |a, b| a.min(b)),
+        Mnemonic::Pminsb => lanes!(i8, |a, b| a.min(b)),
+        Mnemonic::Pminsw => lanes!(i16, |a, b| a.min(b)),
+        Mnemonic::Pminsd => lanes!(i32, |a, b| a.min(b)),
         Mnemonic::Pmaxub => lanes!(u8, |a, b| a.max(b)),
+        Mnemonic::Pmaxuw => lanes!(u16, |a, b| a.max(b)),
+        Mnemonic::Pmaxud => lanes!(u32, |a, b| a.max(b)),
+        Mnemonic::Pmaxsb => lanes!(i8, |a, b| a.max(b)),
+        Mnemonic::Pmaxsw => lanes!(i16, |a, b| a.max(b)),
+        Mnemonic::Pmaxsd => lanes!(i32, |a, b| a.max(b)),
         Mnemonic::Paddb => lanes!(u8, |a, b| a.wrapping_add(b)),
         Mnemonic::Paddw => lanes!(u16, |a, b| a.wrapping_add(b)),
         Mnemonic::Paddd => lanes!(u32, |a, b| a.wrapping_add(b)),
         Mnemonic::Paddq => lanes!(u64, |a, b| a.wrapping_add(b)),
+        Mnemonic::Paddusb => lanes!(u8, |a, b| a.saturating_add(b)),
+        Mnemonic::Paddusw => lanes!(u16, |a, b| a.saturating_add(b)),
         Mnemonic::Psubb => lanes!(u8, |a, b| a.wrapping_sub(b)),
         Mnemonic::Psubw => lanes!(u16, |a, b| a.wrapping_sub(b)),
         Mnemonic::Psubd => lanes!(u32, |a, b| a.wrapping_sub(b)),
         Mnemonic::Psubq => lanes!(u64, |a, b| a.wrapping_sub(b)),
         Mnemonic::Psubusb => lanes!(u8, |a, b| a.saturating_sub(b)),
+        Mnemonic::Psubusw => lanes!(u16, |a, b| a.saturating_sub(b)),
+        Mnemonic::Pmullw => lanes!(u16, |a, b| a.wrapping_mul(b)),
+        Mnemonic::Pmulld => lanes!(u32, |a, b| a.wrapping_mul(b)),
+        Mnemonic::Pmuludq => lanes!(u64, |a, b| (a & 0xffff_ffff) * (b & 0xffff_ffff)),
+        Mnemonic::Pshufb => pick_bytes,
+        Mnemonic::Packsswb => |a, b| pack_words(a, b, |lane| lane.clamp(-128, 127) as u8),
+        Mnemonic::Packuswb => |a, b| pack_words(a, b, |lane| lane.clamp(0, 255) as u8),
+        Mnemonic::Packssdw => |a, b| pack_doublewords(a, b, |lane| lane.clamp(-0x8000, 0x7fff) as u16),
+        Mnemonic::Packusdw => |a, b| pack_doublewords(a, b, |lane| lane.clamp(0, 0xffff) as u16),
         Mnemonic::Punpcklbw => interleave::<1, false>,
         Mnemonic::Punpcklwd => interleave::<2, false>,
         Mnemonic::Punpckldq | Mnemonic::Unpcklps => interleave::<4, false>,
@@ -86,111 +146,46 @@ const fn computation(mnemonic: Mnemonic) -> Option<Compute> {
     })
 }
 
-/// Both operands of a computation, the second one aligned if it is in memory.
-fn operands<const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Step<(u128, u128)> {
-    let b = if MEMORY { read_aligned(cpu, op.address(cpu))? } else { get(cpu, op.src)? };
-    Ok((get(cpu, op.dst)?, b))
+#[inline(always)]
+fn apply<const MEMORY: bool>(cpu: &mut Cpu, op: &Op, compute: impl Fn(u128, u128) -> u128) -> Step {
+    let b = last_operand::<MEMORY>(cpu, op)?;
+    let a = get(cpu, op, op.src)?;
+    let high = if is_wide(op) { compute(a[1], b[1]) } else { 0 };
+    set(cpu, op, op.dst, [compute(a[0], b[0]), high])
 }
 
-/// The handler for a mnemonic is an instance over this number, since a function pointer cannot be a parameter.
+/// The handler for a mnemonic, of SSE or AVX, is an instance over this number, since a function pointer cannot be a
+/// parameter.
 macro_rules! handlers {
-    ($instruction:expr, $memory:expr, $($mnemonic:ident)*) => {
+    ($instruction:expr, $op:expr, $($mnemonic:ident $vex:ident,)*) => {
         match $instruction.mnemonic() {
-            $(Mnemonic::$mnemonic => {
+            $(Mnemonic::$mnemonic | Mnemonic::$vex => {
                 fn handler<const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Step {
-                    let (a, b) = operands::<MEMORY>(cpu, op)?;
                     match const { computation(Mnemonic::$mnemonic) } {
-                        Some(compute) => set(cpu, op.dst, compute(a, b)),
+                        Some(compute) => apply::<MEMORY>(cpu, op, compute),
                         None => Ok(()),
                     }
                 }
-                if $memory { handler::<true> as Handler } else { handler::<false> }
+                if binary($instruction, $op)? { handler::<true> as Handler } else { handler::<false> }
             })*
             _ => return None,
         }
     };
 }
 
-/// Picks four lanes of 32 bits by two bits of `order` each.
-fn shuffle(value: u128, order: u64) -> u128 {
-    let lane = |index: u32| value >> (32 * (order >> (2 * index) & 3)) & 0xffff_ffff;
-    lane(0) | lane(1) << 32 | lane(2) << 64 | lane(3) << 96
-}
-
-/// Picks four lanes of 16 bits in each half that is chosen, and leaves the other half.
-fn shuffle_words(value: u128, order: u64, high: bool) -> u128 {
-    let base = if high { 64 } else { 0 };
-    let mut result = value & !(u128::from(u64::MAX) << base);
-    for index in 0..4 {
-        let lane = value >> (base + 16 * (order >> (2 * index) & 3)) & 0xffff;
-        result |= lane << (base + 16 * index);
-    }
-    result
-}
-
-fn pshufd<const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Step {
-    let (_, b) = operands::<MEMORY>(cpu, op)?;
-    set(cpu, op.dst, shuffle(b, op.imm))
-}
-
-fn pshuf_words<const MEMORY: bool, const HIGH: bool>(cpu: &mut Cpu, op: &Op) -> Step {
-    let (_, b) = operands::<MEMORY>(cpu, op)?;
-    set(cpu, op.dst, shuffle_words(b, op.imm, HIGH))
-}
-
-/// The whole register by bytes.
-fn shift_bytes<const LEFT: bool>(cpu: &mut Cpu, op: &Op) -> Step {
-    let value = get(cpu, op.dst)?;
-    let bits = u32::try_from(op.imm * 8).unwrap_or(u32::MAX);
-    let shifted = if LEFT { value.checked_shl(bits) } else { value.checked_shr(bits) };
-    set(cpu, op.dst, shifted.unwrap_or(0))
-}
-
-fn pmovmskb(cpu: &mut Cpu, op: &Op) -> Step {
-    let bytes = get(cpu, op.src)?.to_le_bytes();
-    let mask = bytes.iter().rev().fold(0, |mask, byte| mask << 1 | u64::from(byte >> 7));
-    cpu.set::<u32>(op.dst, mask);
-    Ok(())
-}
-
 pub(super) fn translate(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
-    use super::super::super::code::operands;
-    let shuffled = |instruction: &Instruction, op: &mut Op| {
-        op.dst = register(instruction.op_register(0))?;
-        op.imm = instruction.immediate(2);
-        source(instruction, op)
-    };
-    match instruction.mnemonic() {
-        Mnemonic::Pmovmskb => {
-            operands::dst(instruction, 0, op)?;
-            op.src = register(instruction.op_register(1))?;
-            return Some(pmovmskb);
-        }
-        Mnemonic::Pshufd => {
-            return Some(if shuffled(instruction, op)? { pshufd::<true> } else { pshufd::<false> });
-        }
-        Mnemonic::Pshuflw => {
-            let memory = shuffled(instruction, op)?;
-            return Some(if memory { pshuf_words::<true, false> } else { pshuf_words::<false, false> });
-        }
-        Mnemonic::Pshufhw => {
-            let memory = shuffled(instruction, op)?;
-            return Some(if memory { pshuf_words::<true, true> } else { pshuf_words::<false, true> });
-        }
-        Mnemonic::Pslldq | Mnemonic::Psrldq if instruction.op_kind(1) == OpKind::Immediate8 => {
-            op.dst = register(instruction.op_register(0))?;
-            op.imm = instruction.immediate(1);
-            let left = instruction.mnemonic() == Mnemonic::Pslldq;
-            return Some(if left { shift_bytes::<true> } else { shift_bytes::<false> });
-        }
-        _ => {}
-    }
-    op.dst = register(instruction.op_register(0))?;
-    let memory = source(instruction, op)?;
-    Some(handlers!(instruction, memory,
-        Pxor Xorps Xorpd Por Orps Orpd Pand Andps Andpd Pandn Andnps Andnpd
-        Pcmpeqb Pcmpeqw Pcmpeqd Pcmpgtb Pcmpgtw Pcmpgtd Pminub Pmaxub
-        Paddb Paddw Paddd Paddq Psubb Psubw Psubd Psubq Psubusb
-        Punpcklbw Punpcklwd Punpckldq Unpcklps Punpcklqdq Unpcklpd
-        Punpckhbw Punpckhwd Punpckhdq Unpckhps Punpckhqdq Unpckhpd))
+    Some(handlers!(instruction, op,
+        Pxor Vpxor, Xorps Vxorps, Xorpd Vxorpd, Por Vpor, Orps Vorps, Orpd Vorpd, Pand Vpand, Andps Vandps, Andpd Vandpd,
+        Pandn Vpandn, Andnps Vandnps, Andnpd Vandnpd,
+        Pcmpeqb Vpcmpeqb, Pcmpeqw Vpcmpeqw, Pcmpeqd Vpcmpeqd, Pcmpeqq Vpcmpeqq,
+        Pcmpgtb Vpcmpgtb, Pcmpgtw Vpcmpgtw, Pcmpgtd Vpcmpgtd, Pcmpgtq Vpcmpgtq,
+        Pminub Vpminub, Pminuw Vpminuw, Pminud Vpminud, Pminsb Vpminsb, Pminsw Vpminsw, Pminsd Vpminsd,
+        Pmaxub Vpmaxub, Pmaxuw Vpmaxuw, Pmaxud Vpmaxud, Pmaxsb Vpmaxsb, Pmaxsw Vpmaxsw, Pmaxsd Vpmaxsd,
+        Paddb Vpaddb, Paddw Vpaddw, Paddd Vpaddd, Paddq Vpaddq, Paddusb Vpaddusb, Paddusw Vpaddusw,
+        Psubb Vpsubb, Psubw Vpsubw, Psubd Vpsubd, Psubq Vpsubq, Psubusb Vpsubusb, Psubusw Vpsubusw,
+        Pmullw Vpmullw, Pmulld Vpmulld, Pmuludq Vpmuludq, Pshufb Vpshufb,
+        Packsswb Vpacksswb, Packuswb Vpackuswb, Packssdw Vpackssdw, Packusdw Vpackusdw,
+        Punpcklbw Vpunpcklbw, Punpcklwd Vpunpcklwd, Punpckldq Vpunpckldq, Unpcklps Vunpcklps,
+        Punpcklqdq Vpunpcklqdq, Unpcklpd Vunpcklpd, Punpckhbw Vpunpckhbw, Punpckhwd Vpunpckhwd,
+        Punpckhdq Vpunpckhdq, Unpckhps Vunpckhps, Punpckhqdq Vpunpckhqdq, Unpckhpd Vunpckhpd,))
 }
