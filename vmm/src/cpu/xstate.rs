@@ -21,9 +21,6 @@ const UPPER_ZMM: u64 = 1 << 6;
 /// Control word of the x87 unit after initialisation, at the beginning of the area.
 const FCW_INIT: u16 = 0x37f;
 
-/// Control word of the x87 unit after initialisation, at the beginning of the area.
-const FCW_INIT: u16 = 0x37f;
-
 /// Where x87, MXCSR and SSE state lie in the legacy region.
 const X87_CONTROL: std::ops::Range<usize> = 0..24;
 const MXCSR: std::ops::Range<usize> = 24..28;
