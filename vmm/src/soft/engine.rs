@@ -45,6 +45,8 @@ const RENT: u64 = 2000;
 const STRETCH: u64 = 2000;
 /// A CPU that has halted for this long gives the memory of its decoded code back.
 const IDLE: Duration = Duration::from_millis(500);
+/// Vector of the debug exception.
+const DEBUG_EXCEPTION: u8 = 1;
 /// Longest instruction.
 const MAX_INSTRUCTION: usize = 15;
 
@@ -270,7 +272,15 @@ impl SoftCpu {
         let exit = exit?;
         cpu.import(&state.regs, &state.sregs);
         match exit {
-            Ring3Exit::Kernel | Ring3Exit::Syscall | Ring3Exit::Kicked => Ok(None),
+            Ring3Exit::Kernel => {
+                let cpu = &mut self.interpreter.cpu;
+                if cpu.is_at_handler(DEBUG_EXCEPTION) {
+                    // What it was about: for a single step, that.
+                    cpu.system.debug.status |= self.ring3.take_debug_status()?;
+                }
+                Ok(None)
+            }
+            Ring3Exit::Syscall | Ring3Exit::Kicked => Ok(None),
             Ring3Exit::Interpret => self.step_in_ring3(handler),
             Ring3Exit::Accessed(action) => Ok(exit_of(action)),
         }

@@ -22,6 +22,15 @@ pub(crate) struct Gate {
     pub(crate) disables_interrupts: bool,
 }
 
+impl Cpu {
+    /// Whether the next instruction is the first one of the handler of `vector`.
+    pub(crate) fn is_at_handler(&mut self, vector: u8) -> bool {
+        let at_handler = Gate::of(self, vector, None, 0).is_ok_and(|gate| gate.handler == self.rip);
+        self.exception = None;
+        at_handler
+    }
+}
+
 impl Gate {
     /// The gate of `vector`, checked. `programs_level` is given for what software asks for by number. `external` is the
     /// bit of the error codes that says that software did not.

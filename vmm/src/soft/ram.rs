@@ -72,12 +72,6 @@ impl Ram {
         usize::try_from(offset).ok().filter(|offset| *offset < self.len)
     }
 
-    /// The guest physical address of a byte of RAM.
-    pub(crate) fn address_of(&self, offset: usize) -> u64 {
-        let offset = offset as u64;
-        if offset < self.low { offset } else { offset - layout::MMIO_GAP + layout::MMIO_GAP_END }
-    }
-
     #[inline(always)]
     fn contains(&self, offset: usize, len: usize) -> bool {
         offset <= self.len.wrapping_sub(len) && len <= self.len
@@ -205,7 +199,6 @@ mod tests {
         let high = usize::try_from(layout::MMIO_GAP).unwrap();
         assert_eq!(ram.page_at(layout::MMIO_GAP), None);
         assert_eq!(ram.page_at(layout::MMIO_GAP_END + 0x1234), Some(high + 0x1000));
-        assert_eq!(ram.address_of(high + 5), layout::MMIO_GAP_END + 5);
         ram.store(high, 7u8);
         assert_eq!(memory.read_obj::<u8>(GuestAddress(layout::MMIO_GAP_END)).unwrap(), 7);
     }

@@ -30,14 +30,6 @@ pub(super) fn write(vcpu: &VcpuFd, state: &ExtendedState) -> Result<(), KvmError
     result.map_err(KvmError::call("set the extended state"))
 }
 
-/// Reads XCR0.
-pub(super) fn read_xcr0(vcpu: &VcpuFd) -> Result<u64, KvmError> {
-    let xcrs = vcpu.get_xcrs().map_err(KvmError::call("read XCR0"))?;
-    let count = usize::try_from(xcrs.nr_xcrs).unwrap_or(0);
-    let xcr0 = xcrs.xcrs.iter().take(count).find(|entry| entry.xcr == 0);
-    xcr0.map(|entry| entry.value).ok_or_else(|| KvmError::Lacks { what: "XCR0".into() })
-}
-
 /// Sets XCR0. KVM refuses a value that XSETBV would.
 pub(super) fn write_xcr0(vcpu: &VcpuFd, value: u64) -> Result<(), KvmError> {
     let mut xcrs = vcpu.get_xcrs().map_err(KvmError::call("read XCR0"))?;

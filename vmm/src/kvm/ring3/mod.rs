@@ -21,13 +21,11 @@
 //!
 //! A SYSCALL may leave the frame of a page fault below the top of the kernel's stack, where nothing is kept.
 //!
-//! KVM does not see what others write to the guest's page tables: see [`Ring3::flush`] and, for single entries,
-//! [`Ring3::page_table_changed`] ([`replay`]).
+//! KVM does not see what others write to the guest's page tables: see [`Ring3::flush`].
 
 mod arrival;
 mod entry_points;
 mod extended;
-mod replay;
 mod run;
 mod slots;
 mod syscall;
@@ -37,7 +35,6 @@ use std::sync::Arc;
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_device_attr, kvm_regs, kvm_sregs};
 use kvm_ioctls::{SyncReg, VcpuFd};
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::ioctl::ioctl_with_ref;
 use vmm_sys_util::ioctl_iow_nr;
 
@@ -45,13 +42,11 @@ pub(crate) use extended::ExtendedState;
 
 use super::kick::Kicker;
 use super::syscall_msrs::{MSRS, SyscallMsrs};
-use super::without_hardware::has_virtualisation_flags;
 use super::{Host, KvmError, death, machine, msrs};
 use crate::cpu::{Action, CpuError, Exit, Kick};
 use crate::memory::GuestMemory;
 use crate::sys::tsc::tsc;
 use entry_points::EntryPoints;
-use replay::Replay;
 use run::End;
 use slots::Slots;
 use thread::RunningThread;
@@ -81,7 +76,7 @@ pub(crate) enum Ring3Exit {
     Syscall,
     /// The next instruction of ring 3 is one that KVM cannot run; it must be interpreted.
     Interpret,
-    /// Somebody kicked, or the time was up, or, now and then, nothing at all.
+    /// Somebody kicked, or the time was up.
     Kicked,
     /// Ring 3 accessed the machine, whose handler said this. Ring 3 has mostly done the instruction; where that caused
     /// an exception, the registers are the kernel's.
@@ -102,8 +97,6 @@ pub(crate) struct Ring3 {
     syscall: SyscallMsrs,
     apic_base: u64,
     must_flush: bool,
-    /// Page-table entries to tell KVM of; `None` where that does not help.
-    replay: Option<Replay>,
 }
 
 impl Ring3 {
@@ -122,11 +115,8 @@ impl Ring3 {
         let tsc_khz = vcpu.get_tsc_khz().map_err(KvmError::call("tell the TSC's frequency"))?;
         let apic_base = vcpu.get_sregs().map_err(KvmError::call("read system registers"))?.apic_base;
         let kicker = Arc::new(Kicker::new(&vcpu)?);
-        let ram = memory.iter().map(|region| (region.start_addr().0, region.len()));
-        let program = if has_virtualisation_flags() { None } else { replay::program(ram) };
         Ok(Self {
-            replay: program.is_some().then(Replay::default),
-            slots: Slots::new(vm, memory, &program.unwrap_or_default())?,
+            slots: Slots::new(vm, memory)?,
             vcpu,
             kicker,
             memory: memory.clone(),
@@ -176,21 +166,6 @@ impl Ring3 {
         self.entry_points.forget_translations();
     }
 
-    /// The page-table entry at this guest physical address has changed: a cheaper way than [`Self::flush`] to let KVM
-    /// know. Costs nothing until the next entry.
-    ///
-    /// Whoever reports every change need not flush at all. Every change is every write, by anyone but ring 3 itself, to
-    /// a page that has been a page table at any time since the last flush, even if it is none any more: KVM keeps what
-    /// it knows of such a page and takes it up again when the page becomes a table once more. Reported is at the latest
-    /// when the guest flushes its TLB. What is no page-table entry at all, or no RAM, does no harm.
-    pub(crate) fn page_table_changed(&mut self, entry: u64) {
-        self.entry_points.forget_translations();
-        let is_ram = self.memory.address_in_range(GuestAddress(entry)) && !self.slots.is_hlt(entry);
-        if is_ram && !self.must_flush {
-            self.must_flush = self.replay.as_mut().is_none_or(|replay| replay.add(entry));
-        }
-    }
-
     /// Runs ring 3 from `state` until something happens, or until the TSC reaches `until`. Accesses to the machine go
     /// to `handler`.
     ///
@@ -209,10 +184,7 @@ impl Ring3 {
             return Ok(Ring3Exit::Kicked);
         }
         self.set_up_machine(state)?;
-        if self.replay(&state.sregs)? {
-            return Ok(Ring3Exit::Kicked);
-        }
-        self.load(&state.regs, &state.sregs);
+        self.load(state);
         let entered = state.sregs;
         let end = self.run(state, until, handler)?;
         self.store(state);
@@ -250,14 +222,6 @@ impl Ring3 {
         extended::write(&self.vcpu, state)
     }
 
-    /// Reads XCR0.
-    ///
-    /// # Errors
-    /// KVM refused.
-    pub(crate) fn xcr0(&self) -> Result<u64, KvmError> {
-        extended::read_xcr0(&self.vcpu)
-    }
-
     /// Sets XCR0.
     ///
     /// # Errors
@@ -293,15 +257,10 @@ impl Ring3 {
         if let Some(pages) = self.entry_points.refresh(&self.memory, &state.sregs, state.syscall.lstar) {
             tracing::debug!(pages = pages.len(), "the guest has other exception handlers");
             self.slots.replace_by_hlt(pages)?;
-            // Where a handler is now, an entry could not be written over.
-            self.must_flush = true;
         }
         if self.must_flush {
             self.slots.flush()?;
             self.must_flush = false;
-            if let Some(replay) = &mut self.replay {
-                replay.clear();
-            }
         }
         if self.syscall != state.syscall {
             let SyscallMsrs { star, lstar, fmask } = state.syscall;
@@ -313,11 +272,15 @@ impl Ring3 {
         Ok(())
     }
 
-    fn load(&mut self, regs: &kvm_regs, sregs: &kvm_sregs) {
-        let apic_base = self.apic_base;
+    fn load(&mut self, state: &Ring3State) {
         let sync = self.vcpu.sync_regs_mut();
-        sync.regs = *regs;
-        sync.sregs = kvm_sregs { apic_base, cr8: 0, interrupt_bitmap: Default::default(), ..*sregs };
+        sync.regs = state.regs;
+        sync.sregs = kvm_sregs {
+            apic_base: self.apic_base,
+            cr8: 0,
+            interrupt_bitmap: Default::default(),
+            ..state.sregs
+        };
         self.vcpu.set_sync_dirty_reg(SyncReg::Register);
         self.vcpu.set_sync_dirty_reg(SyncReg::SystemRegister);
     }

@@ -11,8 +11,6 @@ use kvm_ioctls::VcpuExit;
 use super::super::internal_error::InternalError;
 use super::super::port_access::port_access;
 use super::super::{KvmError, death};
-use super::replay::{self, Replay};
-use super::thread::RunningThread;
 use super::{Ring3, Ring3State, syscall, tsc};
 use crate::cpu::{Action, CpuError, Exit, page_walk};
 
@@ -55,39 +53,6 @@ impl Progress {
 }
 
 impl Ring3 {
-    /// Tells KVM of the page-table entries that have changed. Whether there was a kick meanwhile, or an alarm.
-    pub(super) fn replay(&mut self, ring3: &kvm_sregs) -> Result<bool, CpuError> {
-        let mut interrupted = false;
-        while let Some(regs) = self.replay.as_mut().and_then(Replay::next) {
-            self.load(&regs, &replay::system_registers(ring3));
-            loop {
-                match self.vcpu.run() {
-                    Ok(VcpuExit::Hlt) => break,
-                    Ok(VcpuExit::Intr) => interrupted |= self.take_interruption(),
-                    Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
-                        interrupted |= self.take_interruption();
-                    }
-                    Err(error) => return Err(KvmError::call("tell of changed page tables")(error).into()),
-                    Ok(other) => {
-                        let cause = format!("KVM did not take changed page tables: {other:?}");
-                        return Err(self.death(cause, None));
-                    }
-                }
-            }
-            if !replay::is_done(&self.vcpu.sync_regs().regs) {
-                return Err(self.death("KVM did not take changed page tables", None));
-            }
-        }
-        Ok(interrupted)
-    }
-
-    /// Takes kick, signals and alarm; whether there were any.
-    fn take_interruption(&mut self) -> bool {
-        let kicked = self.kicker.settle();
-        let pending = self.thread.as_mut().map(RunningThread::take_pending).unwrap_or_default();
-        kicked | pending.kicked | pending.alarmed
-    }
-
     /// Runs ring 3 with the registers that are loaded.
     pub(super) fn run(
         &mut self,

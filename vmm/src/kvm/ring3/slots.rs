@@ -18,9 +18,6 @@ const HLT: u8 = 0xf4;
 /// Where the slot is that only serves to be deleted: behind the pages that KVM needs itself.
 const FLUSH_SLOT_ADDRESS: u64 = layout::KVM_TSS + 3 * PAGE;
 const FLUSH_SLOT: u32 = 0;
-/// Where the program of `replay` is, behind that.
-pub(super) const PROGRAM_ADDRESS: u64 = FLUSH_SLOT_ADDRESS + PAGE;
-const PROGRAM_SLOT: u32 = 1;
 
 /// A range of guest physical addresses that is one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,23 +35,22 @@ pub(super) struct Slots {
     vm: VmFd,
     ram: Vec<Piece>,
     installed: BTreeMap<u32, Piece>,
-    /// A page of HLT, one for the slot that is deleted, and the program; and the RAM. Kept while KVM refers to them.
+    /// A page of HLT and a page for the slot that is deleted, and the RAM; kept for as long as KVM refers to them.
     own_pages: GuestMemory,
     _memory: GuestMemory,
 }
 
 impl Slots {
-    /// Gives `vm` all of `memory`, and `program` (whole pages, or nothing) at [`PROGRAM_ADDRESS`].
+    /// Gives `vm` all of `memory`.
     ///
     /// # Errors
-    /// KVM refused, or a few pages are not to be had.
-    pub(super) fn new(vm: VmFd, memory: &GuestMemory, program: &[u8]) -> Result<Self, KvmError> {
+    /// KVM refused, or two pages are not to be had.
+    pub(super) fn new(vm: VmFd, memory: &GuestMemory) -> Result<Self, KvmError> {
         let other = |error: &dyn std::fmt::Display| {
             KvmError::call("prepare guest memory")(std::io::Error::other(error.to_string()))
         };
-        let own_pages = map_guest_ram(2 * PAGE + program.len() as u64).map_err(|error| other(&error))?;
+        let own_pages = map_guest_ram(2 * PAGE).map_err(|error| other(&error))?;
         own_pages.write_slice(&[HLT; 0x1000], GuestAddress(0)).map_err(|error| other(&error))?;
-        own_pages.write_slice(program, GuestAddress(2 * PAGE)).map_err(|error| other(&error))?;
         let mut ram = Vec::new();
         for region in memory.iter() {
             let start = region.start_addr();
@@ -63,11 +59,6 @@ impl Slots {
         }
         let mut slots = Self { vm, ram, installed: BTreeMap::new(), own_pages, _memory: memory.clone() };
         slots.set(FLUSH_SLOT, slots.flush_piece()?)?;
-        if !program.is_empty() {
-            let host = host_address(&slots.own_pages, 2 * PAGE)?;
-            let len = program.len() as u64;
-            slots.set(PROGRAM_SLOT, Piece { address: PROGRAM_ADDRESS, len, host, read_only: false })?;
-        }
         slots.replace_by_hlt(&BTreeSet::new())?;
         Ok(slots)
     }
@@ -86,14 +77,14 @@ impl Slots {
         let unwanted: Vec<u32> = self
             .installed
             .iter()
-            .filter(|(slot, piece)| **slot > PROGRAM_SLOT && !wanted.contains(piece))
+            .filter(|(slot, piece)| **slot != FLUSH_SLOT && !wanted.contains(piece))
             .map(|(slot, _)| *slot)
             .collect();
         for slot in unwanted {
             self.delete(slot)?;
         }
         let present: Vec<Piece> = self.installed.values().copied().collect();
-        let mut free = (PROGRAM_SLOT + 1..).filter({
+        let mut free = (FLUSH_SLOT + 1..).filter({
             let used: BTreeSet<u32> = self.installed.keys().copied().collect();
             move |slot| !used.contains(slot)
         });

@@ -364,9 +364,7 @@ fn fpu_state_travels_both_ways() {
     let fpu = guest.ring3.extended_state().unwrap();
     assert_eq!(fpu[176..184], 7u64.to_le_bytes());
 
-    assert_eq!(guest.ring3.xcr0().unwrap() & 1, 1);
     guest.ring3.set_xcr0(3).unwrap();
-    assert_eq!(guest.ring3.xcr0().unwrap(), 3);
     assert!(guest.ring3.set_xcr0(0).is_err(), "the x87 state cannot be off");
 }
 
@@ -375,68 +373,4 @@ fn registers_that_no_cpu_has_end_the_guest_with_a_reason() {
     let Some(mut guest) = Guest::new() else { return };
     let died = guest.death(|state| state.sregs.cr4 = u64::MAX, &UD2);
     assert!(died.contains("refused the registers"), "{died}");
-}
-
-#[test]
-fn single_page_table_entries_count_when_kvm_is_told_of_them() {
-    let Some(mut guest) = Guest::new() else { return };
-    for page in 0..16 {
-        guest.put(DATA_PHYSICAL + (page << 12), 0xaaa0 + page);
-    }
-    assert_eq!(guest.run(&READ).regs.rax, 0xaaa0);
-    for page in [1, 0, 15] {
-        guest.put(DATA_TABLE, (DATA_PHYSICAL + (page << 12)) | 7);
-        guest.ring3.page_table_changed(DATA_TABLE);
-        assert_eq!(guest.run(&READ).regs.rax, 0xaaa0 + page);
-        assert_eq!(guest.get(DATA_TABLE) & !0xfff, DATA_PHYSICAL + (page << 12), "it is not spoilt");
-    }
-
-    // Another table, one level up.
-    guest.put(0xc000, (DATA_PHYSICAL + 0x2000) | 7);
-    guest.put(0x4000 + 8 * 8, 0xc007);
-    guest.ring3.page_table_changed(0x4000 + 8 * 8);
-    assert_eq!(guest.run(&READ).regs.rax, 0xaaa2);
-
-    guest.put(0xc000, (DATA_PHYSICAL + 0x2000) | 5);
-    guest.ring3.page_table_changed(0xc000);
-    let state = guest.run(&WRITE);
-    assert_eq!((vector(&state), guest.frame(&state).error), (14, 7), "a page made read-only");
-
-    guest.put(0xc000, 0);
-    for entry in (0..40u64).rev() {
-        guest.ring3.page_table_changed(0xc000 + entry * 8);
-    }
-    assert_eq!(vector(&guest.run(&READ)), 14, "several batches");
-
-    guest.put(0xc000, (DATA_PHYSICAL + 0x3000) | 7);
-    guest.run(&READ);
-    guest.put(0xc000, (DATA_PHYSICAL + 0x4000) | 7);
-    for entry in 0..2000u64 {
-        guest.ring3.page_table_changed(0xc000 + entry * 8);
-    }
-    assert_eq!(guest.run(&READ).regs.rax, 0xaaa4, "more than are told one by one");
-}
-
-#[test]
-fn a_kick_while_kvm_is_told_of_page_tables_is_kept() {
-    let Some(mut guest) = Guest::new() else { return };
-    let mut state = guest.state(&READ);
-    guest.ring3.adopt_thread().unwrap();
-    guest.ring3.kicker().kick().unwrap();
-    guest.ring3.page_table_changed(DATA_TABLE);
-    assert_eq!(guest.enter(&mut state).unwrap(), Ring3Exit::Kicked);
-    assert_eq!(state.regs, guest.state(&READ).regs);
-    assert_eq!(guest.enter(&mut state).unwrap(), Ring3Exit::Kernel);
-}
-
-#[test]
-fn page_tables_that_are_none_do_no_harm() {
-    let Some(mut guest) = Guest::new() else { return };
-    guest.put(0x10_0000, 0x1234);
-    guest.run(&UD2);
-    for address in [0x10_0000, HANDLERS, 16 << 20, 0xd000_0000, 0xfffc_1000, u64::MAX] {
-        guest.ring3.page_table_changed(address);
-        assert_eq!(vector(&guest.run(&UD2)), 6, "{address:#x}");
-    }
-    assert_eq!(guest.get(0x10_0000), 0x1234);
 }

@@ -40,8 +40,6 @@ pub(super) struct RunningThread {
 pub(super) struct Pending {
     /// Another thread signalled.
     pub(super) kicked: bool,
-    /// The alarm went off.
-    pub(super) alarmed: bool,
 }
 
 impl RunningThread {
@@ -113,10 +111,7 @@ impl RunningThread {
             // SAFETY: the call succeeded, so it has written `info`.
             let info = unsafe { info.assume_init() };
             match info.si_code {
-                libc::SI_TIMER => {
-                    self.armed = None;
-                    pending.alarmed = true;
-                }
+                libc::SI_TIMER => self.armed = None,
                 _ => pending.kicked = true,
             }
         }

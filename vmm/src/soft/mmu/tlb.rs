@@ -60,6 +60,7 @@ fn half(linear: u64) -> usize {
 
 /// Stacks and per-CPU data tend to be at round addresses: mixing keeps them apart.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "only the low bits count")]
 fn index(linear: u64) -> usize {
     (linear >> 12 ^ linear >> 22) as usize % ENTRIES
 }
