@@ -8,7 +8,7 @@
 //!           then enter it natively ── event, kick, timer ──────────────────────────────────┘
 //! ```
 //!
-//! Entering ring 3 natively costs as much as interpreting some two thousand instructions. Nobody knows beforehand how
+//! Entering ring 3 natively costs as much as interpreting some thousand instructions. Nobody knows beforehand how
 //! many will come before the next system call or page fault; so the interpreter goes on in ring 3 until it has spent that
 //! much, and only then pays for the entry. That costs at most twice what knowing would (the "ski rental" problem).
 
@@ -40,7 +40,7 @@ use crate::profile::{Counters, Profile};
 use crate::sys::tsc::tsc;
 
 /// Instructions of ring 3 to interpret before a native entry.
-const RENT: u64 = 2000;
+const RENT: u64 = 8000;
 /// Instructions of ring 0 between two looks at the timers.
 const STRETCH: u64 = 2000;
 /// A CPU that has halted for this long gives the memory of its decoded code back.
