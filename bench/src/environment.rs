@@ -43,7 +43,7 @@ pub enum Kvm {
     None,
     /// KVM on VT-x or SVM.
     Hardware,
-    /// KVM without either: a guest's kernel mode is emulated instruction by instruction.
+    /// KVM without either: a guest's kernel runs in software.
     NoHardware,
 }
 
@@ -55,9 +55,9 @@ impl Kvm {
             Self::None => "This host has no KVM: virtual machines could not be measured.",
             Self::Hardware => "KVM with hardware assistance (VT-x or SVM).",
             Self::NoHardware => {
-                "KVM WITHOUT hardware assistance: this host emulates a guest's kernel mode instruction by instruction, \
-                 about a thousand times slower than hardware would run it. VM figures here say nothing about a host \
-                 with VT-x or SVM and must not be compared with one."
+                "KVM WITHOUT hardware assistance: on this host a guest's kernel is interpreted, many times slower than \
+                 hardware would run it; its programs run natively. VM figures here say nothing about a host with VT-x \
+                 or SVM and must not be compared with one."
             }
         }
     }

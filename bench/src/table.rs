@@ -89,7 +89,7 @@ mod tests {
     fn shows_figures_verdicts_and_warnings() {
         expect![[r#"
             demo, ready by http:80/
-            ! KVM WITHOUT hardware assistance: this host emulates a guest's kernel mode instruction by instruction, about a thousand times slower than hardware would run it. VM figures here say nothing about a host with VT-x or SVM and must not be compared with one.
+            ! KVM WITHOUT hardware assistance: on this host a guest's kernel is interpreted, many times slower than hardware would run it; its programs run natively. VM figures here say nothing about a host with VT-x or SVM and must not be compared with one.
             ─────────────────────────────────────────────────────────────────────────────────────────────────────
                                n   start, median       95 % interval     memory     stored        own      guest 
             ═════════════════════════════════════════════════════════════════════════════════════════════════════

@@ -2,7 +2,7 @@
 //!
 //! A refused attempt is followed by the next one after a pause, which is the resolution of the result: the period, or
 //! one part in [`PARTS`] of the time probed so far where that is longer. Without the latter, an app that takes seconds
-//! would spend them refusing connections, which costs an emulated guest more than the start itself. An attempt that
+//! would spend them refusing connections, which costs an interpreted guest more than the start itself. An attempt that
 //! hangs (a guest that drops the first packets, which TCP would repeat only after a second) is joined by another one
 //! after [`OVERLAP`], up to [`MOST_AT_ONCE`]; then the oldest that has not connected gives way.
 
