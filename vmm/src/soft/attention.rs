@@ -46,11 +46,6 @@ impl Attention {
         &self.wanted
     }
 
-    /// Whether nobody wants attention.
-    pub(crate) fn is_calm(&self) -> bool {
-        !self.wanted.load(Ordering::Relaxed)
-    }
-
     /// Takes the request, if there is one.
     pub(crate) fn take(&self) -> bool {
         self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::SeqCst)

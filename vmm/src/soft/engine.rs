@@ -43,8 +43,9 @@ use crate::sys::tsc::tsc;
 const RENT: u64 = 8000;
 /// Instructions of ring 0 between two looks at the timers.
 const STRETCH: u64 = 2000;
-/// A CPU that has halted for this long gives the memory of its decoded code back.
-const IDLE: Duration = Duration::from_millis(500);
+/// A CPU that has done less than this in that time is idle.
+const IDLE: Duration = Duration::from_millis(1000);
+const IDLE_INSTRUCTIONS: u64 = 1_000_000;
 /// Vector of the debug exception.
 const DEBUG_EXCEPTION: u8 = 1;
 /// Longest instruction.
@@ -60,6 +61,8 @@ pub(crate) struct SoftCpu {
     /// Instructions of ring 3 interpreted since it was entered from ring 0.
     rented: u64,
     counters: Counters,
+    /// TSC and instructions when it was last looked whether the CPU is idle.
+    idle: (u64, u64),
     /// TSC at the start of the run.
     start: u64,
     /// Ticks of the TSC spent in ring 3 natively, and halted.
@@ -104,6 +107,7 @@ impl SoftCpu {
             memory: memory.clone(),
             rented: 0,
             counters: Counters::default(),
+            idle: (tsc(), 0),
             start: tsc(),
             native: 0,
             halted: 0,
@@ -175,19 +179,24 @@ impl SoftCpu {
                 continue;
             }
             let before = tsc();
-            let time = self.time_to_deadline();
-            if time.is_none_or(|time| time > IDLE) {
-                self.attention.sleep(Some(IDLE));
-                if self.attention.is_calm() {
-                    // Nothing will happen for some time: what was decoded costs more memory than decoding it again.
-                    self.interpreter.cache.release(&mut self.interpreter.cpu);
-                    self.attention.sleep(self.time_to_deadline());
-                }
-            } else {
-                self.attention.sleep(time);
-            }
+            self.release_if_idle(before);
+            self.attention.sleep(self.time_to_deadline());
             self.halted += tsc() - before;
         }
+    }
+
+    /// Gives the memory of decoded code back if hardly any has run for some time: an idle guest wakes up now and then,
+    /// and decodes that little again.
+    fn release_if_idle(&mut self, now: u64) {
+        let done = self.interpreter.instructions;
+        let (since, before) = self.idle;
+        if self.time(now.saturating_sub(since)) < IDLE {
+            return;
+        }
+        if done - before < IDLE_INSTRUCTIONS {
+            self.interpreter.cache.release(&mut self.interpreter.cpu);
+        }
+        self.idle = (now, done);
     }
 
     fn time_to_deadline(&self) -> Option<Duration> {
