@@ -43,6 +43,12 @@ impl Symbols {
         Self::parse(&text).map_err(|line| SymbolsError::Line { path: path.to_owned(), line })
     }
 
+    /// Where the symbols of `kernel` usually are, if they are there: `vmlinux` has `System.map` beside it, `vmlinuz-6.1`
+    /// has `System.map-6.1`.
+    pub fn beside(kernel: &Path) -> Option<PathBuf> {
+        Some(usual_path(kernel)).filter(|path| path.is_file())
+    }
+
     /// Parses lines of address, type and name; the error is the number of the first line that is none.
     fn parse(text: &str) -> Result<Self, usize> {
         let mut symbols = Self::default();
@@ -72,9 +78,26 @@ impl Symbols {
     }
 }
 
+fn usual_path(kernel: &Path) -> PathBuf {
+    let name = kernel.file_name().unwrap_or_default().to_string_lossy();
+    let suffix = name.find('-').map_or("", |dash| &name[dash..]);
+    kernel.with_file_name(format!("System.map{suffix}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn symbols_are_looked_for_beside_the_kernel_under_its_version() {
+        for (kernel, symbols) in [
+            ("target/guest/vmlinux", "target/guest/System.map"),
+            ("/boot/vmlinuz-6.1.0-9-amd64", "/boot/System.map-6.1.0-9-amd64"),
+            ("bzImage", "System.map"),
+        ] {
+            assert_eq!(usual_path(Path::new(kernel)), Path::new(symbols));
+        }
+    }
 
     const MAP: &str = "\
 ffffffff81000000 T _stext

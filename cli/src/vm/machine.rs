@@ -1,9 +1,9 @@
 //! The flags that describe a machine without an image.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use vmm::{DiskConfig, VmConfig};
+use vmm::{DiskConfig, Symbols, VmConfig};
 
 /// What the machine is made of.
 #[derive(Debug, clap::Args)]
@@ -42,8 +42,7 @@ impl MachineArgs {
                 path.display()
             );
         }
-        let beside = || Some(symbols_beside(&self.kernel)).filter(|path| path.is_file());
-        let symbols = self.symbols.or_else(beside);
+        let symbols = self.symbols.or_else(|| Symbols::beside(&self.kernel));
         let disks = self
             .disk
             .into_iter()
@@ -57,13 +56,6 @@ impl MachineArgs {
             ..VmConfig::new(self.kernel, self.memory)
         })
     }
-}
-
-/// Where the symbols of a kernel usually are: `vmlinux` has `System.map` beside it, `vmlinuz-6.1` has `System.map-6.1`.
-fn symbols_beside(kernel: &Path) -> PathBuf {
-    let name = kernel.file_name().unwrap_or_default().to_string_lossy();
-    let suffix = name.find('-').map_or("", |dash| &name[dash..]);
-    kernel.with_file_name(format!("System.map{suffix}"))
 }
 
 #[derive(Debug, Clone)]
@@ -84,17 +76,6 @@ impl FromStr for Disk {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn symbols_are_looked_for_beside_the_kernel_under_its_version() {
-        for (kernel, symbols) in [
-            ("target/guest/vmlinux", "target/guest/System.map"),
-            ("/boot/vmlinuz-6.1.0-9-amd64", "/boot/System.map-6.1.0-9-amd64"),
-            ("bzImage", "System.map"),
-        ] {
-            assert_eq!(symbols_beside(Path::new(kernel)), Path::new(symbols));
-        }
-    }
 
     #[test]
     fn disks_are_writable_unless_said_otherwise() {

@@ -128,6 +128,7 @@ fn config(
     let Guest { kernel, initramfs, engine } = instance.spec.guest.clone().ok_or_else(missing)?;
     let mut config = VmConfig::new(kernel, memory_mib);
     config.engine = engine;
+    config.symbols = vmm::Symbols::beside(&config.kernel);
     config.initrd = Some(initramfs);
     config.cmdline = CMDLINE.to_owned();
     let disk = |path: &Path, read_only, id: String| DiskConfig { path: path.to_owned(), read_only, id };
