@@ -20,7 +20,7 @@ use std::{
 
 pub use census::Census;
 pub use client::{Client, http_get, wait_for};
-pub use guest::{initramfs_with, kernel};
+pub use guest::{initramfs_of_checks, initramfs_with, kernel};
 use rustix::thread::UnshareFlags;
 use tempfile::TempDir;
 
@@ -68,9 +68,33 @@ pub fn binary() -> PathBuf {
     std::env::var_os("CARVE_BIN").map_or_else(|| workspace().join("target/release/carve"), PathBuf::from)
 }
 
+/// What runs a guest's kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// What carve takes by itself on this host.
+    Auto,
+    /// KVM.
+    Kvm,
+    /// The interpreter.
+    Soft,
+}
+
+impl Engine {
+    /// As `--engine` has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Kvm => "kvm",
+            Self::Soft => "soft",
+        }
+    }
+}
+
 /// A place to run carve in.
 #[derive(Debug)]
 pub struct Host {
+    engine: Engine,
     dir: TempDir,
     before: Census,
 }
@@ -79,16 +103,22 @@ impl Host {
     /// A place for containers, or a skipped test.
     #[must_use]
     pub fn for_containers() -> Option<Self> {
-        Self::new(lacks_for_containers())
+        Self::new(Engine::Auto, lacks_for_containers())
     }
 
     /// A place for both models, or a skipped test.
     #[must_use]
     pub fn for_vms() -> Option<Self> {
-        Self::new(lacks_for_vms())
+        Self::for_vms_with(Engine::Auto)
     }
 
-    fn new(lacks: Option<String>) -> Option<Self> {
+    /// A place for both models where virtual machines have this engine, or a skipped test.
+    #[must_use]
+    pub fn for_vms_with(engine: Engine) -> Option<Self> {
+        Self::new(engine, lacks_for_vms())
+    }
+
+    fn new(engine: Engine, lacks: Option<String>) -> Option<Self> {
         if let Some(reason) = lacks {
             skip(&reason);
             return None;
@@ -105,7 +135,7 @@ impl Host {
         let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip runs");
         assert!(up.success());
         let dir = tempfile::Builder::new().prefix("carve-test-").tempdir().expect("a temporary directory");
-        let host = Self { before: Census::take(dir.path()), dir };
+        let host = Self { engine, before: Census::take(dir.path()), dir };
         Some(host)
     }
 
@@ -126,6 +156,7 @@ impl Host {
     pub fn carve(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.arg("--root").arg(self.root()).args(args).stdin(Stdio::null()).env_remove("CARVE_ROOT");
+        command.env("CARVE_ENGINE", self.engine.name());
         command
     }
 

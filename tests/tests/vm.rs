@@ -1,16 +1,31 @@
-//! `carve run --vm IMAGE`: the same image as a virtual machine. Boots can take tens of seconds here, so each test asks
-//! for much of one machine.
+//! `carve run --vm IMAGE`: the same image as a virtual machine. Under the KVM engine boots can take tens of seconds, so each
+//! test asks for much of one machine.
 
-use std::net::SocketAddr;
+#![expect(clippy::unwrap_used, reason = "some tests are functions of the engine")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tests::{Host, http_get, wait_for};
+use tests::{Engine, Host, http_get, wait_for};
 
 const PORT: u16 = 18082;
+/// Bytes sent through a guest.
+const MUCH: usize = 50 << 20;
 
 #[test]
-fn runs_the_app_as_a_container_would() {
-    let Some(host) = Host::for_vms() else { return };
+fn runs_the_app_as_a_container_would_under_soft() {
+    runs_the_app_as_a_container_would(Engine::Soft);
+}
+
+#[test]
+fn runs_the_app_as_a_container_would_under_kvm() {
+    runs_the_app_as_a_container_would(Engine::Kvm);
+}
+
+fn runs_the_app_as_a_container_would(engine: Engine) {
+    let Some(host) = Host::for_vms_with(engine) else { return };
     host.import_busybox();
     let script = "hostname; echo $GREETING; pwd; id -u; id -g; uname -r; cat /etc/os-release > /dev/null && echo os; \
                   echo changed > /etc/os-release; mkdir /new && echo kept > /new/file && cat /new/file; \
@@ -45,8 +60,17 @@ fn runs_the_app_as_a_container_would() {
 }
 
 #[test]
-fn serves_on_a_published_port_and_can_be_looked_at_and_stopped() {
-    let Some(host) = Host::for_vms() else { return };
+fn serves_on_a_published_port_and_can_be_looked_at_and_stopped_under_soft() {
+    serves_on_a_published_port_and_can_be_looked_at_and_stopped(Engine::Soft);
+}
+
+#[test]
+fn serves_on_a_published_port_and_can_be_looked_at_and_stopped_under_kvm() {
+    serves_on_a_published_port_and_can_be_looked_at_and_stopped(Engine::Kvm);
+}
+
+fn serves_on_a_published_port_and_can_be_looked_at_and_stopped(engine: Engine) {
+    let Some(host) = Host::for_vms_with(engine) else { return };
     host.import_demo();
     let publish = format!("127.0.0.1:{PORT}:80");
     let events = host.path("events");
@@ -88,8 +112,65 @@ fn serves_on_a_published_port_and_can_be_looked_at_and_stopped() {
 }
 
 #[test]
-fn a_killed_machine_leaves_nothing_and_the_next_command_says_so() {
-    let Some(host) = Host::for_vms() else { return };
+fn what_goes_through_the_network_arrives_under_soft() {
+    let Some(host) = Host::for_vms_with(Engine::Soft) else { return };
+    host.import_busybox();
+    let publish = format!("127.0.0.1:{PORT}:80");
+    let script = "nc -l -p 80 > /tmp/much; nc -l -p 80 < /tmp/much";
+    let args = ["run", "--vm", "--rm", "-m", "256m", "-p", &publish, "busybox", "sh", "-c", script];
+    let client = host.start(&args);
+    let local = SocketAddr::from(([127, 0, 0, 1], PORT));
+    let connect = || wait_for("the guest listens", || TcpStream::connect(local).ok());
+    let much = bytes();
+    connect().write_all(&much).unwrap();
+    let mut back = Vec::new();
+    connect().read_to_end(&mut back).unwrap();
+    assert!(back == much, "{} bytes came back", back.len());
+    assert_eq!(client.wait().status.code(), Some(0));
+}
+
+#[test]
+fn what_goes_through_standard_streams_arrives_under_soft() {
+    let Some(host) = Host::for_vms_with(Engine::Soft) else { return };
+    host.import_busybox();
+    let mut cat = host
+        .carve(&["run", "--vm", "--rm", "-i", "--network", "none", "busybox", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let much = bytes();
+    let (mut to, mut from) = (cat.stdin.take().unwrap(), cat.stdout.take().unwrap());
+    let mut back = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            to.write_all(&much).unwrap();
+            drop(to);
+        });
+        from.read_to_end(&mut back).unwrap();
+    });
+    assert!(back == much, "{} bytes came back", back.len());
+    assert!(cat.wait().unwrap().success());
+}
+
+/// Bytes that say where they belong.
+fn bytes() -> Vec<u8> {
+    let word = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+    (0..MUCH as u64 / 8).flat_map(word).collect()
+}
+
+#[test]
+fn a_killed_machine_leaves_nothing_and_the_next_command_says_so_under_soft() {
+    a_killed_machine_leaves_nothing_and_the_next_command_says_so(Engine::Soft);
+}
+
+#[test]
+fn a_killed_machine_leaves_nothing_and_the_next_command_says_so_under_kvm() {
+    a_killed_machine_leaves_nothing_and_the_next_command_says_so(Engine::Kvm);
+}
+
+fn a_killed_machine_leaves_nothing_and_the_next_command_says_so(engine: Engine) {
+    let Some(host) = Host::for_vms_with(engine) else { return };
     host.import_busybox();
     let client =
         host.start(&["run", "--vm", "--memory", "128m", "--name", "victim", "busybox", "sleep", "1000"]);
