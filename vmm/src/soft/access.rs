@@ -153,14 +153,6 @@ impl Cpu {
         Ok(())
     }
 
-    /// Raises what an operand that is not aligned as it must be raises.
-    #[cold]
-    pub(crate) fn misaligned<T>(&mut self, linear: u64) -> Step<T> {
-        // That it is no address at all comes first.
-        self.not_canonical = Some(linear).filter(|linear| !is_canonical(*linear));
-        self.protection()
-    }
-
     /// Makes the protection exception for an address that is not canonical the stack exception that it is for accesses
     /// by stack and frame pointer.
     #[cold]

@@ -77,7 +77,13 @@ impl Pair {
         let faulting = case.instruction_at(native.rip);
         let undefined = case.undefined | faulting.map_or(0, |faulting| undefined::flags_at_fault(&faulting));
         let either = faulting.is_some_and(|faulting| undefined::fault(&faulting));
-        if either && native.faults() && interpreted.faults() || native.is_peculiar(&interpreted) {
+        let either = either && native.faults() && interpreted.faults();
+        if either {
+            // Nor is it defined whether the other one has been accessed before.
+            interpreted.pages.clone_from(&native.pages);
+        }
+        let is_large = faulting.is_some_and(|faulting| faulting.memory_size().size() >= 16);
+        if either || native.is_peculiar(&interpreted, is_large) {
             (interpreted.end, interpreted.arrival) = (native.end, native.arrival);
         }
         let lines = differences(&native, &interpreted, undefined);

@@ -35,11 +35,6 @@ pub(super) fn cases() -> Vec<(&'static str, Case)> {
             case(&[0x4c, 0x0f, 0xab, 0x34, 0x24], &[(14, 0x7fff_ffff_ffff_ff00)]),
         ),
         (
-            "an address that is not canonical is a stack fault even if it is not aligned, either",
-            // cmpxchg16b [rbp+1]
-            case(&[0x48, 0x0f, 0xc7, 0x4d, 0x01], &[(5, NOT_CANONICAL)]),
-        ),
-        (
             "a jump to an address that is not canonical faults itself",
             // jmp rcx
             case(&[0xff, 0xe1], &[(1, NOT_CANONICAL)]),

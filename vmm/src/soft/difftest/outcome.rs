@@ -95,8 +95,9 @@ impl Outcome {
         matches!(self.end, End::Exception(Exception { vector: 12..=14, .. }))
     }
 
-    /// Whether `interpreted` ends otherwise only because KVM or this CPU does.
-    pub(super) fn is_peculiar(&self, interpreted: &Self) -> bool {
+    /// Whether `interpreted` ends otherwise only because KVM or this CPU does. `is_large` says that the operand in memory
+    /// is one that may have to be aligned.
+    pub(super) fn is_peculiar(&self, interpreted: &Self, is_large: bool) -> bool {
         let (End::Exception(native), End::Exception(interpreted)) = (self.end, interpreted.end) else {
             return false;
         };
@@ -105,7 +106,9 @@ impl Outcome {
             native == Exception::INVALID_OPCODE && interpreted == Exception::general_protection(0);
         // The first page is absent, and the second one is none: the CPU's choice.
         let at_the_end = interpreted.address.is_some_and(|address| address >> 4 == (1 << 43) - 1);
-        not_emulated || at_the_end && native.vector == STACK_FAULT
+        // The CPU sees first that the operand is not aligned; KVM, when it emulates that, that it is no address.
+        let misaligned = is_large && interpreted == Exception::general_protection(0);
+        not_emulated || (at_the_end || misaligned) && native.vector == STACK_FAULT
     }
 }
 

@@ -2,6 +2,7 @@
 
 use iced_x86::{Instruction, Mnemonic};
 
+use super::layout::DATA;
 use super::operands::branch_target;
 use super::random::Random;
 use super::targets;
@@ -60,7 +61,8 @@ pub(super) fn implicit(
         }
         Mnemonic::Pop => regs[usize::from(RSP)] = targets::linear(random, 8),
         Mnemonic::Popfq => {
-            let stack = targets::linear(random, 8);
+            // Not where there is code, which cannot be replaced.
+            let stack = targets::linear(random, 8) | DATA;
             regs[usize::from(RSP)] = stack;
             // Neither single steps nor alignment checks.
             memory.push((stack, random.next() & !TF & !AC));

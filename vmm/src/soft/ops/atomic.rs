@@ -117,7 +117,7 @@ fn compare_8_bytes(cpu: &mut Cpu, op: &Op) -> Step {
 fn compare_16_bytes(cpu: &mut Cpu, op: &Op) -> Step {
     let address = op.address(cpu);
     if !address.is_multiple_of(16) {
-        return cpu.misaligned(address);
+        return cpu.protection();
     }
     // The fault of an address that cannot be written is one of a write. Aligned, it is one page.
     cpu.locate(address, Kind::Write, cpu.user)?;
