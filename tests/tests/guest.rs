@@ -41,6 +41,7 @@ const CHECKS: &[&str] = &[
 /// Those of them that reach what the KVM engine does by itself, without those that start many processes or signals: where
 /// KVM has no hardware behind it, a fork takes a second.
 const CHECKS_OF_KVM: &[&str] = &[
+    "vector-yielding",
     "signals-own-step",
     "signals-stack",
     "signals-timer",

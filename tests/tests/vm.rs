@@ -12,20 +12,11 @@ use tests::{Engine, Host, http_get, wait_for};
 
 const PORT: u16 = 18082;
 /// Bytes sent through a guest.
-const MUCH: usize = 50 << 20;
+const MUCH: usize = 20 << 20;
 
 #[test]
-fn runs_the_app_as_a_container_would_under_soft() {
-    runs_the_app_as_a_container_would(Engine::Soft);
-}
-
-#[test]
-fn runs_the_app_as_a_container_would_under_kvm() {
-    runs_the_app_as_a_container_would(Engine::Kvm);
-}
-
-fn runs_the_app_as_a_container_would(engine: Engine) {
-    let Some(host) = Host::for_vms_with(engine) else { return };
+fn runs_the_app_as_a_container_would() {
+    let Some(host) = Host::for_vms() else { return };
     host.import_busybox();
     let script = "hostname; echo $GREETING; pwd; id -u; id -g; uname -r; cat /etc/os-release > /dev/null && echo os; \
                   echo changed > /etc/os-release; mkdir /new && echo kept > /new/file && cat /new/file; \
