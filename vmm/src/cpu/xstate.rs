@@ -236,6 +236,7 @@ mod tests {
         assert_eq!(state[MXCSR], [0x80, 0x1f, 0, 0]);
         assert!(state[XMM_REGISTERS].iter().all(|byte| *byte == 0));
         assert!(state[X87_REGISTERS].iter().all(|byte| *byte == 0));
+        assert!(state[576..832].iter().all(|byte| *byte == 0));
         assert_eq!(state[..4], [0x7f, 3, 0, 0], "the control word of another program does not stay");
     }
 

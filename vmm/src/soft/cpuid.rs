@@ -1,5 +1,5 @@
-//! What CPUID says: to programs what KVM says when they run natively, but for AVX-512, to the guest's kernel that without
-//! what the interpreter does not do.
+//! What CPUID says: to programs what KVM says when they run natively, but for AVX-512 and XSAVEC, to the guest's kernel that
+//! without what the interpreter does not do.
 //!
 //! XSAVE with all of its components stays for the kernel: programs use it whatever they are told, so the kernel must save
 //! all of their state.
@@ -49,12 +49,13 @@ const HIDDEN: &[(u32, u32, Register, &[u32])] = &[
     (0x8000_0001, 0, Register::Edx, &[25]),
 ];
 
-/// Bits that are hidden from programs, in the same way: all of AVX-512.
+/// Bits that are hidden from programs, in the same way: all of AVX-512, and XSAVEC.
 ///
 /// C libraries choose their string functions by what CPUID says. The interpreter knows those for AVX2, but none for
-/// AVX-512, so with that every short stretch of a program would need a native entry. Nothing breaks either way: a
-/// program that asks natively is told of AVX-512, and can use it there; what the kernel is told, saves and restores
-/// includes its state.
+/// AVX-512, so with that every short stretch of a program would need a native entry; likewise the dynamic linker
+/// chooses how it saves registers whenever it looks up a function. Nothing breaks either way: a program that asks
+/// natively is told of both, and can use them there; what the kernel is told, saves and restores includes the state of
+/// AVX-512.
 const HIDDEN_FROM_PROGRAMS: &[(u32, u32, Register, &[u32])] = &[
     // AVX512F, DQ, IFMA, PF, ER, CD, BW, VL.
     (0x7, 0, Register::Ebx, &[16, 17, 21, 26, 27, 28, 30, 31]),
@@ -64,6 +65,8 @@ const HIDDEN_FROM_PROGRAMS: &[(u32, u32, Register, &[u32])] = &[
     (0x7, 0, Register::Edx, &[2, 3, 8, 23]),
     // BF16.
     (0x7, 1, Register::Eax, &[5]),
+    // XSAVEC.
+    (0xd, 1, Register::Eax, &[1]),
 ];
 
 /// The bits that stay, by leaf, subleaf and register; none of the others does.
@@ -274,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_told_what_they_see_natively_but_for_avx_512() {
+    fn programs_are_told_what_they_see_natively_but_for_avx_512_and_xsavec() {
         let table = Cpuid::of_host(&everything());
         for (function, index) in [(1, 0), (0xd, 0), (0xd, 2), (0x8000_0001, 0)] {
             assert_eq!(table.programs_leaf(function, index), [!0; 4], "leaf {function:#x}");
@@ -283,6 +286,7 @@ mod tests {
         let [_, ebx, ecx, edx] = table.programs_leaf(7, 0).map(|register| !register);
         assert_eq!((ebx, ecx, edx), (0xdc23_0000, 0x5842, 0x80_010c));
         assert_eq!(!table.programs_leaf(7, 1)[0], 1 << 5);
+        assert_eq!(!table.programs_leaf(0xd, 1)[0], 1 << 1, "XSAVEC");
     }
 
     #[test]

@@ -7,12 +7,13 @@ use super::super::super::cpu::Cpu;
 use super::super::super::step::Step;
 use super::super::super::word::Word;
 use super::memory::read_16;
-use super::operands::{last, unary};
+use super::operands::{is_memory, last, unary};
 use super::registers::{get_number, ready, set};
 
-fn broadcast<T: Word, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Step {
+fn broadcast<T: Word>(cpu: &mut Cpu, op: &Op) -> Step {
     ready(cpu, op)?;
-    let value = if MEMORY { cpu.read::<T>(op.address(cpu))? } else { get_number(cpu, last(op))? & T::MASK };
+    let value =
+        if is_memory(op) { cpu.read::<T>(op.address(cpu))? } else { get_number(cpu, last(op))? & T::MASK };
     // A one in each lane.
     let ones = u128::MAX / u128::from(T::MASK);
     set(cpu, op, op.dst, [u128::from(value) * ones; 2])
@@ -26,13 +27,14 @@ fn broadcast_half(cpu: &mut Cpu, op: &Op) -> Step {
 }
 
 pub(super) fn translate(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
-    let [register, memory]: [Handler; 2] = match instruction.mnemonic() {
-        Mnemonic::Vpbroadcastb => [broadcast::<u8, false>, broadcast::<u8, true>],
-        Mnemonic::Vpbroadcastw => [broadcast::<u16, false>, broadcast::<u16, true>],
-        Mnemonic::Vpbroadcastd | Mnemonic::Vbroadcastss => [broadcast::<u32, false>, broadcast::<u32, true>],
-        Mnemonic::Vpbroadcastq | Mnemonic::Vbroadcastsd => [broadcast::<u64, false>, broadcast::<u64, true>],
-        Mnemonic::Vbroadcasti128 | Mnemonic::Vbroadcastf128 => [broadcast_half; 2],
+    let handler: Handler = match instruction.mnemonic() {
+        Mnemonic::Vpbroadcastb => broadcast::<u8>,
+        Mnemonic::Vpbroadcastw => broadcast::<u16>,
+        Mnemonic::Vpbroadcastd | Mnemonic::Vbroadcastss => broadcast::<u32>,
+        Mnemonic::Vpbroadcastq | Mnemonic::Vbroadcastsd => broadcast::<u64>,
+        Mnemonic::Vbroadcasti128 | Mnemonic::Vbroadcastf128 => broadcast_half,
         _ => return None,
     };
-    Some(if unary(instruction, op)? { memory } else { register })
+    unary(instruction, op)?;
+    Some(handler)
 }

@@ -6,13 +6,13 @@ use super::super::super::code::op::{Handler, Op};
 use super::super::super::code::operands::memory;
 use super::super::super::cpu::Cpu;
 use super::super::super::step::Step;
-use super::memory::{last_operand, read_16, write_16};
-use super::operands::{binary, encoding, immediate, last, register, trailing_immediate};
+use super::memory::{both_operands, read_16, write_16};
+use super::operands::{binary, encoding, immediate, is_memory, last, register, trailing_immediate};
 use super::registers::{get_low, get_whole, ready, set, set_low};
 
-fn insert<const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Step {
+fn insert(cpu: &mut Cpu, op: &Op) -> Step {
     ready(cpu, op)?;
-    let value = if MEMORY { read_16(cpu, op.address(cpu))? } else { get_low(cpu, last(op))? };
+    let value = if is_memory(op) { read_16(cpu, op.address(cpu))? } else { get_low(cpu, last(op))? };
     let mut halves = get_whole(cpu, op.src)?;
     halves[usize::from(immediate(op) & 1)] = value;
     set(cpu, op, op.dst, halves)
@@ -31,9 +31,8 @@ fn extract_to_memory(cpu: &mut Cpu, op: &Op) -> Step {
 }
 
 /// Each half is one of the four of both operands, or zero.
-fn pick<const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Step {
-    let b = last_operand::<MEMORY>(cpu, op)?;
-    let a = get_whole(cpu, op.src)?;
+fn pick(cpu: &mut Cpu, op: &Op) -> Step {
+    let (a, b) = both_operands(cpu, op)?;
     let halves = [a[0], a[1], b[0], b[1]];
     let half = |control: u8| if control & 8 != 0 { 0 } else { halves[usize::from(control & 3)] };
     set(cpu, op, op.dst, [half(immediate(op)), half(immediate(op) >> 4)])
@@ -42,10 +41,12 @@ fn pick<const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Step {
 pub(super) fn translate(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
     match instruction.mnemonic() {
         Mnemonic::Vinserti128 | Mnemonic::Vinsertf128 => {
-            Some(if binary(instruction, op)? { insert::<true> } else { insert::<false> })
+            binary(instruction, op)?;
+            Some(insert)
         }
         Mnemonic::Vperm2i128 | Mnemonic::Vperm2f128 => {
-            Some(if binary(instruction, op)? { pick::<true> } else { pick::<false> })
+            binary(instruction, op)?;
+            Some(pick)
         }
         Mnemonic::Vextracti128 | Mnemonic::Vextractf128 => {
             encoding(instruction, op);

@@ -7,9 +7,9 @@ use iced_x86::{Instruction, Mnemonic};
 use super::super::super::code::op::{Handler, Op};
 use super::super::super::cpu::Cpu;
 use super::super::super::step::Step;
-use super::memory::last_operand;
-use super::operands::{binary, is_wide};
-use super::registers::{get, set};
+use super::memory::both_operands;
+use super::operands::{binary, halves};
+use super::registers::set;
 
 /// An operation on two vectors of 128 bits.
 pub(super) type Compute = fn(u128, u128) -> u128;
@@ -147,26 +147,27 @@ const fn computation(mnemonic: Mnemonic) -> Option<Compute> {
 }
 
 #[inline(always)]
-fn apply<const MEMORY: bool>(cpu: &mut Cpu, op: &Op, compute: impl Fn(u128, u128) -> u128) -> Step {
-    let b = last_operand::<MEMORY>(cpu, op)?;
-    let a = get(cpu, op, op.src)?;
-    let high = if is_wide(op) { compute(a[1], b[1]) } else { 0 };
-    set(cpu, op, op.dst, [compute(a[0], b[0]), high])
+fn apply(cpu: &mut Cpu, op: &Op, compute: impl Fn(u128, u128) -> u128) -> Step {
+    let (mut a, b) = both_operands(cpu, op)?;
+    for (a, b) in a.iter_mut().zip(b).take(halves(op)) {
+        *a = compute(*a, b);
+    }
+    set(cpu, op, op.dst, a)
 }
 
 /// The handler for a mnemonic, of SSE or AVX, is an instance over this number, since a function pointer cannot be a
 /// parameter.
 macro_rules! handlers {
-    ($instruction:expr, $op:expr, $($mnemonic:ident $vex:ident,)*) => {
+    ($instruction:expr, $($mnemonic:ident $vex:ident,)*) => {
         match $instruction.mnemonic() {
             $(Mnemonic::$mnemonic | Mnemonic::$vex => {
-                fn handler<const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Step {
+                fn handler(cpu: &mut Cpu, op: &Op) -> Step {
                     match const { computation(Mnemonic::$mnemonic) } {
-                        Some(compute) => apply::<MEMORY>(cpu, op, compute),
+                        Some(compute) => apply(cpu, op, compute),
                         None => Ok(()),
                     }
                 }
-                if binary($instruction, $op)? { handler::<true> as Handler } else { handler::<false> }
+                handler as Handler
             })*
             _ => return None,
         }
@@ -174,7 +175,7 @@ macro_rules! handlers {
 }
 
 pub(super) fn translate(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
-    Some(handlers!(instruction, op,
+    let handler = handlers!(instruction,
         Pxor Vpxor, Xorps Vxorps, Xorpd Vxorpd, Por Vpor, Orps Vorps, Orpd Vorpd, Pand Vpand, Andps Vandps, Andpd Vandpd,
         Pandn Vpandn, Andnps Vandnps, Andnpd Vandnpd,
         Pcmpeqb Vpcmpeqb, Pcmpeqw Vpcmpeqw, Pcmpeqd Vpcmpeqd, Pcmpeqq Vpcmpeqq,
@@ -187,5 +188,7 @@ pub(super) fn translate(instruction: &Instruction, op: &mut Op) -> Option<Handle
         Packsswb Vpacksswb, Packuswb Vpackuswb, Packssdw Vpackssdw, Packusdw Vpackusdw,
         Punpcklbw Vpunpcklbw, Punpcklwd Vpunpcklwd, Punpckldq Vpunpckldq, Unpcklps Vunpcklps,
         Punpcklqdq Vpunpcklqdq, Unpcklpd Vunpcklpd, Punpckhbw Vpunpckhbw, Punpckhwd Vpunpckhwd,
-        Punpckhdq Vpunpckhdq, Unpckhps Vunpckhps, Punpckhqdq Vpunpckhqdq, Unpckhpd Vunpckhpd,))
+        Punpckhdq Vpunpckhdq, Unpckhps Vunpckhps, Punpckhqdq Vpunpckhqdq, Unpckhpd Vunpckhpd,);
+    binary(instruction, op)?;
+    Some(handler)
 }

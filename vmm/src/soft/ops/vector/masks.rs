@@ -7,9 +7,8 @@ use super::super::super::code::operands as general_operands;
 use super::super::super::cpu::Cpu;
 use super::super::super::flags::{CF, ZF};
 use super::super::super::step::Step;
-use super::memory::last_operand;
+use super::memory::{both_operands, last_operand};
 use super::operands::{encoding, is_wide, last_or_memory, register};
-use super::registers::get;
 
 /// The highest bits of the eight bytes of `word`.
 #[inline(always)]
@@ -32,7 +31,7 @@ fn signs<const BITS: u32>(half: u128) -> u64 {
 /// `lanes` to each half.
 #[inline(always)]
 fn collect(cpu: &mut Cpu, op: &Op, lanes: u32, signs: impl Fn(u128) -> u64) -> Step {
-    let [low, high] = last_operand::<false>(cpu, op)?;
+    let [low, high] = last_operand(cpu, op)?;
     let high = if is_wide(op) { signs(high) << lanes } else { 0 };
     cpu.set::<u64>(op.dst, signs(low) | high);
     Ok(())
@@ -51,9 +50,8 @@ fn movmskpd(cpu: &mut Cpu, op: &Op) -> Step {
 }
 
 /// ZF: no bit is set in both; CF: none that is set in the last operand is clear in the first.
-fn ptest<const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Step {
-    let b = last_operand::<MEMORY>(cpu, op)?;
-    let a = get(cpu, op, op.src)?;
+fn ptest(cpu: &mut Cpu, op: &Op) -> Step {
+    let (a, b) = both_operands(cpu, op)?;
     let common = a[0] & b[0] | a[1] & b[1];
     let others = !a[0] & b[0] | !a[1] & b[1];
     cpu.flags.set_arithmetic(if common == 0 { ZF } else { 0 } | if others == 0 { CF } else { 0 });
@@ -68,7 +66,8 @@ pub(super) fn translate(instruction: &Instruction, op: &mut Op) -> Option<Handle
         Mnemonic::Ptest | Mnemonic::Vptest => {
             encoding(instruction, op);
             op.src = register(instruction.op_register(0))?;
-            return Some(if last_or_memory(instruction, 1, op)? { ptest::<true> } else { ptest::<false> });
+            last_or_memory(instruction, 1, op)?;
+            return Some(ptest);
         }
         _ => return None,
     };

@@ -4,7 +4,7 @@ use super::super::super::code::op::Op;
 use super::super::super::cpu::Cpu;
 use super::super::super::mmu::tlb::Kind;
 use super::super::super::step::Step;
-use super::operands::{is_vex, is_wide, last};
+use super::operands::{is_memory, is_vex, is_wide, last};
 use super::registers::{Vector, get, ready};
 
 const PAGE: u64 = 0x1000;
@@ -101,10 +101,9 @@ fn write_slowly(cpu: &mut Cpu, address: u64, bytes: &[u8]) -> Step {
     Ok(())
 }
 
-/// Reads the memory operand, which need not be aligned.
+/// Reads the memory operand, which need not be aligned. The instruction must be [`ready`].
 #[inline(always)]
 pub(super) fn load(cpu: &mut Cpu, op: &Op) -> Step<Vector> {
-    ready(cpu, op)?;
     let address = op.address(cpu);
     if is_wide(op) { read_32(cpu, address) } else { Ok([read_16(cpu, address)?, 0]) }
 }
@@ -127,15 +126,19 @@ pub(super) fn check_aligned(cpu: &mut Cpu, op: &Op) -> Step {
 }
 
 /// The last operand of an instruction that computes: a register, or memory, aligned unless the instruction is one of AVX.
-#[inline(always)]
-pub(super) fn last_operand<const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Step<Vector> {
-    if !MEMORY {
-        ready(cpu, op)?;
+pub(super) fn last_operand(cpu: &mut Cpu, op: &Op) -> Step<Vector> {
+    ready(cpu, op)?;
+    if !is_memory(op) {
         return get(cpu, op, last(op));
     }
     if !is_vex(op) {
-        ready(cpu, op)?;
         check_aligned(cpu, op)?;
     }
     load(cpu, op)
+}
+
+/// The first and the last operand.
+pub(super) fn both_operands(cpu: &mut Cpu, op: &Op) -> Step<(Vector, Vector)> {
+    let last = last_operand(cpu, op)?;
+    Ok((get(cpu, op, op.src)?, last))
 }

@@ -12,6 +12,8 @@
 //! - [`lanes`] computes on pairs of lanes, [`shifts`] shifts, [`shuffle`] picks bytes, [`broadcast`] repeats.
 //! - [`masks`] tells general registers and flags, [`text`] compares strings, [`zero`] clears.
 
+#[cfg(test)]
+mod avx_tests;
 mod broadcast;
 mod elements;
 mod halves;

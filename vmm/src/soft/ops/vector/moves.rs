@@ -17,6 +17,7 @@ fn between(cpu: &mut Cpu, op: &Op) -> Step {
 }
 
 fn load(cpu: &mut Cpu, op: &Op) -> Step {
+    ready(cpu, op)?;
     let value = read(cpu, op)?;
     set(cpu, op, op.dst, value)
 }

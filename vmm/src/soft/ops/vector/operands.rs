@@ -1,5 +1,6 @@
 //! Where an [`Op`] keeps the operands of a vector instruction: in `dst` and `src` the first two registers, and in `imm`,
-//! from its lowest bits up, an immediate byte, the number of the last register, and which encoding it is.
+//! from its lowest bits up, an immediate byte, the number of the last register, which encoding it is, and whether the last
+//! operand is no register but memory.
 
 use iced_x86::{EncodingKind, Instruction, OpKind, Register};
 
@@ -11,6 +12,8 @@ const LAST: u32 = 8;
 const VEX: u64 = 1 << 16;
 /// It works on 256 bits.
 const WIDE: u64 = 1 << 17;
+/// Its last operand is in memory.
+const MEMORY: u64 = 1 << 18;
 
 /// The immediate byte.
 #[inline(always)]
@@ -38,6 +41,18 @@ pub(super) fn is_wide(op: &Op) -> bool {
     op.imm & WIDE != 0
 }
 
+/// Whether its last operand is in memory.
+#[inline(always)]
+pub(super) fn is_memory(op: &Op) -> bool {
+    op.imm & MEMORY != 0
+}
+
+/// How many halves of 128 bits it works on.
+#[inline(always)]
+pub(super) fn halves(op: &Op) -> usize {
+    if is_wide(op) { 2 } else { 1 }
+}
+
 /// The number of a vector register; `None` for other registers.
 pub(super) fn register(register: Register) -> Option<u8> {
     if !register.is_xmm() && !register.is_ymm() {
@@ -60,6 +75,7 @@ pub(super) fn encoding(instruction: &Instruction, op: &mut Op) {
 pub(super) fn last_or_memory(instruction: &Instruction, operand: u32, op: &mut Op) -> Option<bool> {
     if instruction.op_kind(operand) == OpKind::Memory {
         operands::memory(instruction, op)?;
+        op.imm |= MEMORY;
         return Some(true);
     }
     op.imm |= u64::from(register(instruction.op_register(operand))?) << LAST;

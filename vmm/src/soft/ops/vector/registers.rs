@@ -5,8 +5,8 @@
 
 use super::super::super::code::op::Op;
 use super::super::super::cpu::Cpu;
-use super::super::super::step::{Exception, Step};
-use super::super::extended::{AVX, SSE, UPPER_ZMM, XSTATE_BV, state, state_mut};
+use super::super::super::step::{Exception, Step, Stop};
+use super::super::extended::{AVX, SSE, UPPER_ZMM, XSTATE_BV, state};
 use super::operands::{is_vex, is_wide};
 use crate::kvm::ExtendedState;
 
@@ -32,18 +32,32 @@ pub(super) fn ready(cpu: &mut Cpu, op: &Op) -> Step {
     Ok(())
 }
 
+#[inline(always)]
 fn half(state: &ExtendedState, at: usize) -> u128 {
-    let mut bytes = [0; BYTES];
-    if let Some(from) = state.get(at..at + BYTES) {
-        bytes.copy_from_slice(from);
-    }
-    u128::from_le_bytes(bytes)
+    let bytes = state.get(at..).and_then(<[u8]>::first_chunk);
+    bytes.map_or(0, |bytes| u128::from_le_bytes(*bytes))
 }
 
+#[inline(always)]
 fn set_half(state: &mut ExtendedState, at: usize, value: u128) {
-    if let Some(to) = state.get_mut(at..at + BYTES) {
-        to.copy_from_slice(&value.to_le_bytes());
+    if let Some(bytes) = state.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *bytes = value.to_le_bytes();
     }
+}
+
+/// The state, if the instruction is [`ready`].
+#[inline(always)]
+fn area(cpu: &Cpu) -> Step<&ExtendedState> {
+    cpu.extended.as_ref().map(|extended| &*extended.state).ok_or(Stop::Extended)
+}
+
+/// The state to be changed, if the instruction is [`ready`]; `components` will no longer be in their initial state.
+#[inline(always)]
+fn area_mut(cpu: &mut Cpu, components: u8) -> Step<&mut ExtendedState> {
+    let Some(extended) = &mut cpu.extended else { return Err(Stop::Extended) };
+    extended.is_dirty = true;
+    extended.state[XSTATE_BV] |= components;
+    Ok(&mut extended.state)
 }
 
 #[inline(always)]
@@ -53,36 +67,35 @@ fn offset(register: u8) -> usize {
 
 /// The low half of a register.
 #[inline(always)]
-pub(super) fn get_low(cpu: &mut Cpu, register: u8) -> Step<u128> {
-    Ok(half(state(cpu)?, LOW_HALVES + offset(register)))
+pub(super) fn get_low(cpu: &Cpu, register: u8) -> Step<u128> {
+    Ok(half(area(cpu)?, LOW_HALVES + offset(register)))
 }
 
 /// The low 64 bits of a register.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "the low part is wanted")]
-pub(super) fn get_number(cpu: &mut Cpu, register: u8) -> Step<u64> {
+pub(super) fn get_number(cpu: &Cpu, register: u8) -> Step<u64> {
     Ok(get_low(cpu, register)? as u64)
 }
 
 /// What the instruction sees of a register: the low half, and the high one if it works on 256 bits.
 #[inline(always)]
-pub(super) fn get(cpu: &mut Cpu, op: &Op, register: u8) -> Step<Vector> {
+pub(super) fn get(cpu: &Cpu, op: &Op, register: u8) -> Step<Vector> {
     if is_wide(op) { get_whole(cpu, register) } else { Ok([get_low(cpu, register)?, 0]) }
 }
 
 /// Both halves of a register.
 #[inline(always)]
-pub(super) fn get_whole(cpu: &mut Cpu, register: u8) -> Step<Vector> {
+pub(super) fn get_whole(cpu: &Cpu, register: u8) -> Step<Vector> {
     let high = cpu.xstate.high_halves;
-    let state = state(cpu)?;
+    let state = area(cpu)?;
     Ok([half(state, LOW_HALVES + offset(register)), half(state, high + offset(register))])
 }
 
 /// Sets a register to a result of 128 bits.
-#[inline(always)]
 pub(super) fn set_low(cpu: &mut Cpu, op: &Op, register: u8, value: u128) -> Step {
     let (high, upper) = (cpu.xstate.high_halves, cpu.xstate.upper_zmm);
-    let state = state_mut(cpu, SSE)?;
+    let state = area_mut(cpu, SSE)?;
     set_half(state, LOW_HALVES + offset(register), value);
     if is_vex(op) {
         // Components that are not in use hold zeros.
@@ -95,13 +108,12 @@ pub(super) fn set_low(cpu: &mut Cpu, op: &Op, register: u8, value: u128) -> Step
 }
 
 /// Sets a register to a result as wide as the instruction.
-#[inline(always)]
 pub(super) fn set(cpu: &mut Cpu, op: &Op, register: u8, [low, high]: Vector) -> Step {
     if !is_wide(op) {
         return set_low(cpu, op, register, low);
     }
     let (high_halves, upper) = (cpu.xstate.high_halves, cpu.xstate.upper_zmm);
-    let state = state_mut(cpu, SSE | AVX)?;
+    let state = area_mut(cpu, SSE | AVX)?;
     set_half(state, LOW_HALVES + offset(register), low);
     set_half(state, high_halves + offset(register), high);
     clear_upper(state, upper, register);
@@ -121,7 +133,7 @@ fn clear_upper(state: &mut ExtendedState, upper: usize, register: u8) {
 /// Clears all of the registers above 128 bits, and below as well if `low` says so.
 pub(super) fn clear_all(cpu: &mut Cpu, low: bool) -> Step {
     let (high, upper) = (cpu.xstate.high_halves, cpu.xstate.upper_zmm);
-    let state = state_mut(cpu, 0)?;
+    let state = area_mut(cpu, 0)?;
     for (component, at, register_len) in [(AVX, high, BYTES), (UPPER_ZMM, upper, UPPER_BYTES)] {
         if state[XSTATE_BV] & component != 0
             && let Some(bytes) = state.get_mut(at..at + 16 * register_len)

@@ -7,8 +7,8 @@ use super::super::super::cpu::Cpu;
 use super::super::super::step::Step;
 use super::super::super::word::Word;
 use super::memory::read_16;
-use super::operands::{binary, encoding, immediate, is_vex, last, register};
-use super::registers::{get, get_low, ready, set};
+use super::operands::{binary, encoding, immediate, is_memory, is_vex, last, register};
+use super::registers::{get, get_number, ready, set};
 
 /// Which way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,17 +60,14 @@ fn by_immediate<T: Word, const WAY: u8>(cpu: &mut Cpu, op: &Op) -> Step {
     shift::<T, WAY>(cpu, op, immediate(op).into())
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the low part counts")]
-fn by_register<T: Word, const WAY: u8>(cpu: &mut Cpu, op: &Op) -> Step {
-    ready(cpu, op)?;
-    let count = get_low(cpu, last(op))? as u64;
-    shift::<T, WAY>(cpu, op, count)
-}
-
 /// The operand has 128 bits, whatever is shifted.
 #[expect(clippy::cast_possible_truncation, reason = "the low part counts")]
-fn by_memory<T: Word, const WAY: u8>(cpu: &mut Cpu, op: &Op) -> Step {
+fn by_vector<T: Word, const WAY: u8>(cpu: &mut Cpu, op: &Op) -> Step {
     ready(cpu, op)?;
+    if !is_memory(op) {
+        let count = get_number(cpu, last(op))?;
+        return shift::<T, WAY>(cpu, op, count);
+    }
     let address = op.address(cpu);
     if !is_vex(op) && address & 15 != 0 {
         return cpu.protection();
@@ -91,16 +88,13 @@ fn bytes<const WAY: u8>(cpu: &mut Cpu, op: &Op) -> Step {
     set(cpu, op, op.dst, value.map(shifted))
 }
 
-/// The handlers of a shift: by an immediate, by a register, by memory.
-type Ways = [Handler; 3];
-
-const fn ways<T: Word, const WAY: u8>() -> Ways {
-    [by_immediate::<T, WAY>, by_register::<T, WAY>, by_memory::<T, WAY>]
+/// The handlers of a shift: by an immediate, by a vector.
+const fn ways<T: Word, const WAY: u8>() -> [Handler; 2] {
+    [by_immediate::<T, WAY>, by_vector::<T, WAY>]
 }
 
 pub(super) fn translate(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
-    let bytes_ways = |handler: Handler| [handler; 3];
-    let [immediate, register_way, memory] = match instruction.mnemonic() {
+    let [immediate, vector]: [Handler; 2] = match instruction.mnemonic() {
         Mnemonic::Psllw | Mnemonic::Vpsllw => ways::<u16, LEFT>(),
         Mnemonic::Pslld | Mnemonic::Vpslld => ways::<u32, LEFT>(),
         Mnemonic::Psllq | Mnemonic::Vpsllq => ways::<u64, LEFT>(),
@@ -109,12 +103,13 @@ pub(super) fn translate(instruction: &Instruction, op: &mut Op) -> Option<Handle
         Mnemonic::Psrlq | Mnemonic::Vpsrlq => ways::<u64, RIGHT>(),
         Mnemonic::Psraw | Mnemonic::Vpsraw => ways::<u16, ARITHMETIC>(),
         Mnemonic::Psrad | Mnemonic::Vpsrad => ways::<u32, ARITHMETIC>(),
-        Mnemonic::Pslldq | Mnemonic::Vpslldq => bytes_ways(bytes::<LEFT>),
-        Mnemonic::Psrldq | Mnemonic::Vpsrldq => bytes_ways(bytes::<RIGHT>),
+        Mnemonic::Pslldq | Mnemonic::Vpslldq => [bytes::<LEFT>; 2],
+        Mnemonic::Psrldq | Mnemonic::Vpsrldq => [bytes::<RIGHT>; 2],
         _ => return None,
     };
     if instruction.op_kind(instruction.op_count() - 1) != OpKind::Immediate8 {
-        return Some(if binary(instruction, op)? { memory } else { register_way });
+        binary(instruction, op)?;
+        return Some(vector);
     }
     op.dst = register(instruction.op_register(0))?;
     let is_vex = instruction.code().encoding() == EncodingKind::VEX;

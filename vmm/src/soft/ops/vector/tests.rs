@@ -1,7 +1,8 @@
 //! Vectors loaded from memory, changed, and stored again.
 
-use super::super::super::cpu::{Cpu, RAX, RDI, RSI};
+use super::super::super::cpu::{Cpu, RAX, RCX, RDI, RSI};
 use super::super::super::extended::Extended;
+use super::super::super::flags::{ARITHMETIC, CF, OF, SF, ZF};
 use super::super::super::testing::{DATA, run};
 
 const A: u128 = 0x0f0e_0d0c_0b0a_0908_8706_0504_0302_0100;
@@ -52,6 +53,9 @@ fn computations_work_on_each_lane() {
         ("pshuflw xmm0, xmm0, 0", &[0xf2, 0x0f, 0x70, 0xc0, 0], 0x0f0e_0d0c_0b0a_0908_0100_0100_0100_0100),
         ("pslldq xmm0, 3", &[0x66, 0x0f, 0x73, 0xf8, 3], A << 24),
         ("psrldq xmm0, 16", &[0x66, 0x0f, 0x73, 0xd8, 16], 0),
+        ("palignr xmm0, xmm1, 5", &[0x66, 0x0f, 0x3a, 0x0f, 0xc1, 5], A << 88 | B >> 40),
+        ("psrlw xmm0, 4", &[0x66, 0x0f, 0x71, 0xd0, 4], 0x00f0_00d0_00b0_0090_0870_0050_0030_0010),
+        ("pshufb xmm0, xmm1", &[0x66, 0x0f, 0x38, 0x00, 0xc1], 0x000e_000c_0f0a_0008_0006_0004_0f02_0000),
         ("movhlps", &[0x0f, 0x12, 0xc1], A & !u128::from(u64::MAX) | B >> 64),
         ("movlhps", &[0x0f, 0x16, 0xc1], A & u128::from(u64::MAX) | B << 64),
         ("movq xmm0, xmm1", &[0xf3, 0x0f, 0x7e, 0xc1], B & u128::from(u64::MAX)),
@@ -67,6 +71,34 @@ fn the_signs_of_bytes_become_a_mask() {
     // movdqu xmm3, [rdi]; pmovmskb eax, xmm3
     let cpu = with_vectors(&[0xf3, 0x0f, 0x6f, 0x1f, 0x66, 0x0f, 0xd7, 0xc3]);
     assert_eq!(cpu.get::<u64>(RAX), 0x80);
+}
+
+#[test]
+fn strings_are_compared_as_the_manual_says() {
+    let text = |text: &[u8]| {
+        let mut bytes = [0; 16];
+        bytes[..text.len()].copy_from_slice(text);
+        bytes
+    };
+    for (name, a, b, control, index, flags) in [
+        ("a character of a set", &b"xyl"[..], &b"hello"[..], 0, 2, CF | ZF | SF),
+        ("none of a set", b"xyz", b"hello", 0, 16, ZF | SF),
+        ("the first outside of ranges", b"az", b"plain Text", 0x14, 5, CF | ZF | SF),
+        ("the first difference", b"hello", b"help", 0x18, 3, CF | ZF | SF),
+        ("no difference", b"hello", b"hello", 0x18, 16, ZF | SF),
+        ("a word in a longer one", b"lo", b"hello", 0x0c, 3, CF | ZF | SF),
+        ("the beginning", b"he", b"hello, hello, he", 0x0c, 0, CF | SF | OF),
+        ("the last one of a set", b"l", b"hello", 0x40, 3, CF | ZF | SF),
+    ] {
+        // movdqa xmm0, [rdi]; pcmpistri xmm0, [rdi+16], control
+        let code = [0x66, 0x0f, 0x6f, 0x07, 0x66, 0x0f, 0x3a, 0x63, 0x47, 0x10, control];
+        let cpu = run(&code, |cpu| {
+            cpu.extended = Some(Extended::new(Box::new([0; 4096])));
+            cpu.regs[usize::from(RDI)] = DATA;
+            cpu.write_bytes(DATA, &[text(a), text(b)].concat()).unwrap();
+        });
+        assert_eq!((cpu.get::<u64>(RCX), cpu.flags.get() & ARITHMETIC), (index, flags), "{name}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::super::super::flags::{CF, OF, SF, ZF};
 use super::super::super::step::Step;
 use super::super::super::word::Word;
 use super::memory::load;
-use super::operands::{encoding, immediate, last, last_or_memory, register, trailing_immediate};
+use super::operands::{encoding, immediate, is_memory, last, last_or_memory, register, trailing_immediate};
 use super::registers::{get_low, ready, set_low};
 
 /// Bits of the immediate byte: what the characters are…
@@ -119,14 +119,10 @@ fn compare(cpu: &mut Cpu, a: &Text, b: &Text, control: u8) -> u32 {
 }
 
 /// Both operands, with their lengths in RAX and RDX as numbers of size `T`, or up to a zero for `u8`.
-fn texts<T: Word, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Step<(Text, Text)> {
-    let b = if MEMORY {
-        // It need not be aligned.
-        load(cpu, op)?[0]
-    } else {
-        ready(cpu, op)?;
-        get_low(cpu, last(op))?
-    };
+fn texts<T: Word>(cpu: &mut Cpu, op: &Op) -> Step<(Text, Text)> {
+    ready(cpu, op)?;
+    // Memory need not be aligned.
+    let b = if is_memory(op) { load(cpu, op)?[0] } else { get_low(cpu, last(op))? };
     let control = immediate(op);
     let a = Text::new(get_low(cpu, op.src)?, control);
     let b = Text::new(b, control);
@@ -137,8 +133,8 @@ fn texts<T: Word, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Step<(Text, Tex
     Ok((a.up_to(len(RAX)), b.up_to(len(RDX))))
 }
 
-fn to_index<T: Word, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Step {
-    let (a, b) = texts::<T, MEMORY>(cpu, op)?;
+fn to_index<T: Word>(cpu: &mut Cpu, op: &Op) -> Step {
+    let (a, b) = texts::<T>(cpu, op)?;
     let control = immediate(op);
     let found = compare(cpu, &a, &b, control);
     let index = if found == 0 {
@@ -152,8 +148,8 @@ fn to_index<T: Word, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Step {
     Ok(())
 }
 
-fn to_mask<T: Word, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Step {
-    let (a, b) = texts::<T, MEMORY>(cpu, op)?;
+fn to_mask<T: Word>(cpu: &mut Cpu, op: &Op) -> Step {
+    let (a, b) = texts::<T>(cpu, op)?;
     let control = immediate(op);
     let found = compare(cpu, &a, &b, control);
     let mask = if control & OTHER_OUTPUT == 0 {
@@ -167,15 +163,6 @@ fn to_mask<T: Word, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Step {
     set_low(cpu, op, XMM0, mask)
 }
 
-/// The handlers of an instruction: from a register, from memory.
-const fn index_of<T: Word>() -> [Handler; 2] {
-    [to_index::<T, false>, to_index::<T, true>]
-}
-
-const fn mask_of<T: Word>() -> [Handler; 2] {
-    [to_mask::<T, false>, to_mask::<T, true>]
-}
-
 pub(super) fn translate(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
     let wide = matches!(
         instruction.code(),
@@ -184,19 +171,20 @@ pub(super) fn translate(instruction: &Instruction, op: &mut Op) -> Option<Handle
             | Code::VEX_Vpcmpestri64_xmm_xmmm128_imm8
             | Code::VEX_Vpcmpestrm64_xmm_xmmm128_imm8
     );
-    let [from_register, from_memory] = match instruction.mnemonic() {
-        Mnemonic::Pcmpistri | Mnemonic::Vpcmpistri => index_of::<u8>(),
-        Mnemonic::Pcmpistrm | Mnemonic::Vpcmpistrm => mask_of::<u8>(),
+    let handler: Handler = match instruction.mnemonic() {
+        Mnemonic::Pcmpistri | Mnemonic::Vpcmpistri => to_index::<u8>,
+        Mnemonic::Pcmpistrm | Mnemonic::Vpcmpistrm => to_mask::<u8>,
         Mnemonic::Pcmpestri | Mnemonic::Pcmpestri64 | Mnemonic::Vpcmpestri | Mnemonic::Vpcmpestri64 => {
-            if wide { index_of::<u64>() } else { index_of::<u32>() }
+            if wide { to_index::<u64> } else { to_index::<u32> }
         }
         Mnemonic::Pcmpestrm | Mnemonic::Pcmpestrm64 | Mnemonic::Vpcmpestrm | Mnemonic::Vpcmpestrm64 => {
-            if wide { mask_of::<u64>() } else { mask_of::<u32>() }
+            if wide { to_mask::<u64> } else { to_mask::<u32> }
         }
         _ => return None,
     };
     trailing_immediate(instruction, op);
     encoding(instruction, op);
     op.src = register(instruction.op_register(0))?;
-    Some(if last_or_memory(instruction, 1, op)? { from_memory } else { from_register })
+    last_or_memory(instruction, 1, op)?;
+    Some(handler)
 }
