@@ -46,7 +46,6 @@ const CHECKS: &[(&str, Check)] = &[
     ("time-sleep", time::sleeps_are_as_long_as_asked_for),
     ("trace-step", trace::steps_through_every_instruction),
     ("trace-system-call", trace::steps_over_a_system_call),
-    ("trace-watch", trace::stops_at_a_watched_variable),
     ("vector-spinning", vector::survives_losing_the_cpu),
     ("vector-yielding", vector::survives_giving_the_cpu_away),
 ];

@@ -1,4 +1,4 @@
-//! A debugger can stop a program at every instruction and at every store to a variable.
+//! A debugger can stop a program at every instruction.
 
 use super::{Outcome, at, expect};
 use crate::sys::machine_code::Code;
@@ -11,7 +11,7 @@ const PATIENCE: usize = 20_000;
 
 /// Each of a known list of instructions is stopped at, and every round of a repeated one.
 pub(crate) fn steps_through_every_instruction() -> Outcome {
-    // nop; push rbx; pop rbx; mov ecx, 3; mov rsi, rdi; rep lodsb; xor eax, eax; cpuid would leave the list; ret
+    // nop; push rbx; pop rbx; mov ecx, 3; mov rsi, rdi; rep lodsb; xor eax, eax; ret
     let code: [&[u8]; 8] = [
         &[0x90],
         &[0x53],
@@ -46,7 +46,7 @@ pub(crate) fn steps_through_every_instruction() -> Outcome {
     expect(ended == Ended::Exited(0), || format!("the program ended with {ended:?}"))
 }
 
-/// The step over `syscall` ends behind it, and so does the one over `int 0x80`.
+/// The step over `syscall` ends behind it.
 pub(crate) fn steps_over_a_system_call() -> Outcome {
     // mov eax, 39 (getpid); syscall; nop; ret
     let code = [0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0x90, 0xc3];
@@ -59,29 +59,6 @@ pub(crate) fn steps_over_a_system_call() -> Outcome {
         let found = offset_in(&child, &page)?;
         expect(found == expected, || format!("stops at {found}, not {expected}"))?;
         step(&child)?;
-    }
-    let ended = child.go_on().map_err(at("continue"))?;
-    expect(ended == Ended::Exited(0), || format!("the program ended with {ended:?}"))
-}
-
-/// A debug register stops the program at a store.
-pub(crate) fn stops_at_a_watched_variable() -> Outcome {
-    let data = Mapping::private(1).map_err(at("mmap"))?;
-    data.write(0, 1);
-    let child = trace::start(|| {
-        for round in 0..10u8 {
-            data.write(64, round);
-            data.write(128, round);
-        }
-        0
-    })
-    .map_err(at("trace"))?;
-    // DR7: local enable of DR0 (bit 0), break on writes (bits 16, 17 = 01) of one byte.
-    child.set_debug_register(0, data.address() + 128).map_err(at("set DR0"))?;
-    child.set_debug_register(7, 1 | 1 << 16).map_err(at("set DR7"))?;
-    for stop in 0..10 {
-        let why = child.go_on().map_err(at("continue"))?;
-        expect(why == Ended::Stopped(libc::SIGTRAP), || format!("stop {stop}: {why:?}"))?;
     }
     let ended = child.go_on().map_err(at("continue"))?;
     expect(ended == Ended::Exited(0), || format!("the program ended with {ended:?}"))

@@ -58,15 +58,6 @@ impl Traced {
         Ok(registers)
     }
 
-    /// Sets a debug register.
-    ///
-    /// # Errors
-    /// The kernel refuses the value.
-    pub(crate) fn set_debug_register(&self, number: usize, value: usize) -> io::Result<()> {
-        let offset = std::mem::offset_of!(libc::user, u_debugreg) + 8 * number;
-        self.request(libc::PTRACE_POKEUSER, offset, value)
-    }
-
     /// Ends it.
     ///
     /// # Errors
