@@ -8,25 +8,45 @@ use super::super::super::code::op::{Handler, Op};
 use super::super::super::cpu::Cpu;
 use super::super::super::step::Step;
 use super::memory::both_operands;
-use super::operands::{binary, halves};
+use super::operands::binary;
 use super::registers::set;
 
-/// An operation on two vectors of 128 bits.
-pub(super) type Compute = fn(u128, u128) -> u128;
+/// The two halves of a vector, byte by byte. Between two functions that are not inlined, so that the compiler keeps them
+/// in vector registers and does not take them apart into numbers of 64 bits.
+type Bytes = [[u8; 16]; 2];
 
-/// Applies `compute` to each pair of lanes of `$type`.
+/// Replaces the first vector by what an operation makes of both. All 256 bits, since that is as quick as 128.
+type Compute = fn(&mut Bytes, &Bytes);
+
+#[inline(never)]
+fn get_operands(cpu: &mut Cpu, op: &Op, operands: &mut [Bytes; 2]) -> Step {
+    let (a, b) = both_operands(cpu, op)?;
+    *operands = [a.map(u128::to_le_bytes), b.map(u128::to_le_bytes)];
+    Ok(())
+}
+
+#[inline(never)]
+fn finish(cpu: &mut Cpu, op: &Op, result: &Bytes) -> Step {
+    set(cpu, op, op.dst, result.map(u128::from_le_bytes))
+}
+
+/// Applies `compute` to each pair of lanes of `$type`. Written so that the compiler makes vector instructions of it.
 macro_rules! lanes {
     ($type:ty, $compute:expr) => {
-        |a: u128, b: u128| {
+        |a: &mut Bytes, b: &Bytes| {
             const BYTES: usize = size_of::<$type>();
-            let compute: fn($type, $type) -> $type = $compute;
-            let mut result = [0; 16];
-            let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
-            let (a, b) = (a.as_chunks::<BYTES>().0, b.as_chunks::<BYTES>().0);
-            for ((lane, a), b) in result.as_chunks_mut::<BYTES>().0.iter_mut().zip(a).zip(b) {
-                *lane = compute(<$type>::from_le_bytes(*a), <$type>::from_le_bytes(*b)).to_le_bytes();
+            #[inline(always)]
+            fn split(vector: &Bytes) -> [$type; 32 / BYTES] {
+                let lanes = vector.as_flattened().as_chunks().0;
+                std::array::from_fn(|index| <$type>::from_le_bytes(lanes[index]))
             }
-            u128::from_le_bytes(result)
+            let compute: fn($type, $type) -> $type = $compute;
+            let (lanes_of_a, lanes_of_b) = (split(a), split(b));
+            let mut result = [[0; 16]; 2];
+            for (index, lane) in result.as_flattened_mut().as_chunks_mut().0.iter_mut().enumerate() {
+                *lane = compute(lanes_of_a[index], lanes_of_b[index]).to_le_bytes();
+            }
+            *a = result;
         }
     };
 }
@@ -41,47 +61,54 @@ macro_rules! mask {
     };
 }
 
-/// Takes lanes of `BYTES` bytes alternately from the low (or high) halves of `a` and `b`.
-fn interleave<const BYTES: usize, const HIGH: bool>(a: u128, b: u128) -> u128 {
-    let half = if HIGH { 8 } else { 0 };
-    let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
-    let mut result = [0; 16];
-    let (a, b) = (&a[half..half + 8], &b[half..half + 8]);
-    let pairs = a.chunks_exact(BYTES).zip(b.chunks_exact(BYTES));
-    for (to, (a, b)) in result.chunks_exact_mut(2 * BYTES).zip(pairs) {
-        to[..BYTES].copy_from_slice(a);
-        to[BYTES..].copy_from_slice(b);
+/// Makes each byte of the result from the halves that it belongs to, by its index in them.
+#[inline(always)]
+fn make_bytes(a: &mut Bytes, b: &Bytes, byte: impl Fn(&[u8; 16], &[u8; 16], usize) -> u8) {
+    for (a, b) in a.iter_mut().zip(b) {
+        let mut result = [0; 16];
+        for (index, to) in result.iter_mut().enumerate() {
+            *to = byte(a, b, index);
+        }
+        *a = result;
     }
-    u128::from_le_bytes(result)
+}
+
+/// Takes lanes of `BYTES` bytes alternately from the low (or high) parts of `a` and `b`.
+fn interleave<const BYTES: usize, const HIGH: bool>(a: &mut Bytes, b: &Bytes) {
+    let start = if HIGH { 8 } else { 0 };
+    make_bytes(a, b, |a, b, index| {
+        let from = start + index / (2 * BYTES) * BYTES + index % BYTES;
+        if (index / BYTES).is_multiple_of(2) { a[from] } else { b[from] }
+    });
 }
 
 /// Picks bytes of `a` by the low four bits of those of `b`, zero where their highest bit is set.
-fn pick_bytes(a: u128, b: u128) -> u128 {
-    let a = a.to_le_bytes();
-    let pick = |index: u8| if index & 0x80 != 0 { 0 } else { a[usize::from(index & 15)] };
-    u128::from_le_bytes(b.to_le_bytes().map(pick))
+fn pick_bytes(a: &mut Bytes, b: &Bytes) {
+    make_bytes(a, b, |a, b, index| {
+        let choice = b[index];
+        if choice & 0x80 != 0 { 0 } else { a[usize::from(choice & 15)] }
+    });
 }
 
 /// The lanes of 16 bits of `a`, then those of `b`, each as a byte that `narrow` makes of it.
-fn pack_words(a: u128, b: u128, narrow: fn(i16) -> u8) -> u128 {
-    let mut result = [0; 16];
-    let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
-    let lanes = a.as_chunks::<2>().0.iter().chain(b.as_chunks::<2>().0);
-    for (to, lane) in result.iter_mut().zip(lanes) {
-        *to = narrow(i16::from_le_bytes(*lane));
-    }
-    u128::from_le_bytes(result)
+#[inline(always)]
+fn pack_words(a: &mut Bytes, b: &Bytes, narrow: impl Fn(i16) -> u8) {
+    make_bytes(a, b, |a, b, index| {
+        let from = if index < 8 { a } else { b };
+        let at = index % 8 * 2;
+        narrow(i16::from_le_bytes([from[at], from[at + 1]]))
+    });
 }
 
 /// The same from 32 to 16 bits.
-fn pack_doublewords(a: u128, b: u128, narrow: fn(i32) -> u16) -> u128 {
-    let mut result = [0; 16];
-    let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
-    let lanes = a.as_chunks::<4>().0.iter().chain(b.as_chunks::<4>().0);
-    for (to, lane) in result.as_chunks_mut::<2>().0.iter_mut().zip(lanes) {
-        *to = narrow(i32::from_le_bytes(*lane)).to_le_bytes();
-    }
-    u128::from_le_bytes(result)
+#[inline(always)]
+fn pack_doublewords(a: &mut Bytes, b: &Bytes, narrow: impl Fn(i32) -> u16) {
+    make_bytes(a, b, |a, b, index| {
+        let from = if index < 8 { a } else { b };
+        let at = index % 8 / 2 * 4;
+        let lane = i32::from_le_bytes([from[at], from[at + 1], from[at + 2], from[at + 3]]);
+        narrow(lane).to_le_bytes()[index % 2]
+    });
 }
 
 #[expect(
@@ -90,10 +117,10 @@ fn pack_doublewords(a: u128, b: u128, narrow: fn(i32) -> u16) -> u128 {
 )]
 const fn computation(mnemonic: Mnemonic) -> Option<Compute> {
     Some(match mnemonic {
-        Mnemonic::Pxor | Mnemonic::Xorps | Mnemonic::Xorpd => |a, b| a ^ b,
-        Mnemonic::Por | Mnemonic::Orps | Mnemonic::Orpd => |a, b| a | b,
-        Mnemonic::Pand | Mnemonic::Andps | Mnemonic::Andpd => |a, b| a & b,
-        Mnemonic::Pandn | Mnemonic::Andnps | Mnemonic::Andnpd => |a, b| !a & b,
+        Mnemonic::Pxor | Mnemonic::Xorps | Mnemonic::Xorpd => lanes!(u64, |a, b| a ^ b),
+        Mnemonic::Por | Mnemonic::Orps | Mnemonic::Orpd => lanes!(u64, |a, b| a | b),
+        Mnemonic::Pand | Mnemonic::Andps | Mnemonic::Andpd => lanes!(u64, |a, b| a & b),
+        Mnemonic::Pandn | Mnemonic::Andnps | Mnemonic::Andnpd => lanes!(u64, |a, b| !a & b),
         Mnemonic::Pcmpeqb => mask!(i8, |a, b| a == b),
         Mnemonic::Pcmpeqw => mask!(i16, |a, b| a == b),
         Mnemonic::Pcmpeqd => mask!(i32, |a, b| a == b),
@@ -147,12 +174,12 @@ const fn computation(mnemonic: Mnemonic) -> Option<Compute> {
 }
 
 #[inline(always)]
-fn apply(cpu: &mut Cpu, op: &Op, compute: impl Fn(u128, u128) -> u128) -> Step {
-    let (mut a, b) = both_operands(cpu, op)?;
-    for (a, b) in a.iter_mut().zip(b).take(halves(op)) {
-        *a = compute(*a, b);
-    }
-    set(cpu, op, op.dst, a)
+fn apply(cpu: &mut Cpu, op: &Op, compute: impl Fn(&mut Bytes, &Bytes)) -> Step {
+    let mut operands = [[[0; 16]; 2]; 2];
+    get_operands(cpu, op, &mut operands)?;
+    let [mut a, b] = operands;
+    compute(&mut a, &b);
+    finish(cpu, op, &a)
 }
 
 /// The handler for a mnemonic, of SSE or AVX, is an instance over this number, since a function pointer cannot be a
