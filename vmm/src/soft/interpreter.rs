@@ -1,6 +1,6 @@
 //! Runs decoded instructions.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use super::code::cache::Cache;
 use super::code::op::instructions;
@@ -87,6 +87,8 @@ impl Interpreter {
         // Only instructions that end a block set RIP themselves.
         cpu.rip = op.next_rip(cpu);
         let result = (op.run)(cpu, op);
+        // It may be one that orders accesses; the others do not mind.
+        fence(Ordering::SeqCst);
         match result {
             Ok(()) | Err(Stop::Done | Stop::Halt) => self.instructions += 1,
             Err(_) => {

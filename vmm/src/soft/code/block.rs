@@ -1,5 +1,7 @@
 //! Decodes instructions up to the next one that may go elsewhere.
 
+use std::sync::atomic::{Ordering, fence};
+
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 
 use super::super::cpu::Cpu;
@@ -13,6 +15,13 @@ const MAX_OPS: usize = 32;
 /// Goes on at the address in `imm`: the end of a block that has no branch.
 fn go_on(cpu: &mut Cpu, op: &Op) -> Step {
     cpu.rip = op.imm;
+    Ok(())
+}
+
+/// Orders the accesses before it against those behind it. The guest's threads are one, but devices are others: a driver
+/// that offers a buffer and then looks whether the device sleeps needs the host's CPU to do it in this order.
+fn barrier(_: &mut Cpu, _: &Op) -> Step {
+    fence(Ordering::SeqCst);
     Ok(())
 }
 
@@ -49,6 +58,11 @@ fn decode_up_to(most: usize, bytes: &[u8], address: u64, ops: &mut Vec<Op>) -> D
         }
         let op = ops::translate(&instruction);
         ops.push(op);
+        if ops::is_barrier(&instruction) {
+            let mut after = op;
+            after.run = barrier;
+            ops.push(after);
+        }
         decoded.len = decoder.position();
         decoded.accesses += accesses(&instruction);
         if is_branch(&instruction) {
@@ -77,4 +91,33 @@ fn accesses(instruction: &Instruction) -> u16 {
 /// Whether `instruction` sets RIP, or is none.
 fn is_branch(instruction: &Instruction) -> bool {
     instruction.is_invalid() || instruction.flow_control() != FlowControl::Next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn barriers(bytes: &[u8]) -> usize {
+        let mut ops = Vec::new();
+        assert_eq!(decode(bytes, 0x1000, &mut ops).len, bytes.len());
+        ops.iter().filter(|op| std::ptr::fn_addr_eq(op.run, barrier as super::super::op::Handler)).count()
+    }
+
+    #[test]
+    fn what_orders_accesses_for_other_threads_does_so_on_the_host() {
+        for (name, bytes, expected) in [
+            ("lock add dword [rsp-4], 0", &[0xf0, 0x83, 0x44, 0x24, 0xfc, 0][..], 1),
+            ("add dword [rsp-4], 0", &[0x83, 0x44, 0x24, 0xfc, 0], 0),
+            ("mfence", &[0x0f, 0xae, 0xf0], 1),
+            ("xchg [rdi], eax", &[0x87, 0x07], 1),
+            ("xchg eax, ecx", &[0x91], 0),
+            (
+                "lock cmpxchg [rdi], ecx; lock xadd [rdi], eax",
+                &[0xf0, 0x0f, 0xb1, 0x0f, 0xf0, 0x0f, 0xc1, 0x07],
+                2,
+            ),
+        ] {
+            assert_eq!(barriers(bytes), expected, "{name}");
+        }
+    }
 }

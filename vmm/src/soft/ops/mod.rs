@@ -27,7 +27,7 @@ mod system;
 mod testing;
 mod vector;
 
-use iced_x86::{Instruction, OpKind};
+use iced_x86::{Instruction, Mnemonic, OpKind};
 
 use super::code::op::{Handler, Op};
 
@@ -81,6 +81,14 @@ fn has_small_addresses(instruction: &Instruction) -> bool {
                 | OpKind::MemorySegDI
         )
     })
+}
+
+/// Whether an instruction orders all accesses to memory, also a write and a later read (Intel SDM volume 3A, section
+/// 8.2.5): it is locked, or a fence.
+pub(crate) fn is_barrier(instruction: &Instruction) -> bool {
+    let exchanges_memory = instruction.mnemonic() == Mnemonic::Xchg
+        && (0..2).any(|operand| instruction.op_kind(operand) == OpKind::Memory);
+    instruction.has_lock_prefix() || instruction.mnemonic() == Mnemonic::Mfence || exchanges_memory
 }
 
 /// Whether a block must end with this instruction, which is no branch, because it changes how what follows is to be
