@@ -140,8 +140,19 @@ fn what_goes_through_standard_streams_arrives_under_soft() {
         });
         from.read_to_end(&mut back).unwrap();
     });
-    assert!(back == much, "{} bytes came back", back.len());
-    assert!(cat.wait().unwrap().success());
+    let status = cat.wait().unwrap();
+    assert!(status.success() && back == much, "{status:?}, and {} bytes came back", back.len());
+}
+
+#[test]
+fn input_that_comes_while_the_guest_boots_waits_for_the_app() {
+    let Some(host) = Host::for_vms() else { return };
+    host.import_busybox();
+    let input = host.path("input");
+    std::fs::write(&input, "early\n").unwrap();
+    let mut cat = host.carve(&["run", "--vm", "--rm", "-i", "--network", "none", "busybox", "cat"]);
+    let output = cat.stdin(std::fs::File::open(&input).unwrap()).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b"early\n"[..]), "{output:?}");
 }
 
 /// Bytes that say where they belong.

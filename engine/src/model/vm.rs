@@ -82,6 +82,7 @@ pub(super) fn start(start: Start<'_>) -> Result<Box<dyn Running>> {
         listener,
         agent: None,
         boot: Some(boot),
+        early: Vec::new(),
         cgroup,
         ended: false,
         _dir: dir,
@@ -189,6 +190,8 @@ struct Machine {
     agent: Option<crate::frames::Connection>,
     /// Gone when it was sent.
     boot: Option<Boot>,
+    /// Input that came before the agent was ready for it.
+    early: Vec<ToAgent>,
     cgroup: MachineCgroup,
     /// The app's end was reported.
     ended: bool,
@@ -221,6 +224,9 @@ impl Machine {
                     .duration_since(UNIX_EPOCH)
                     .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
                 agent.send(&ToAgent::Start(Box::new(boot)))?;
+                for input in self.early.drain(..) {
+                    agent.send(&input)?;
+                }
                 continue;
             }
             messages.push(message);
@@ -277,7 +283,7 @@ impl Running for Machine {
     }
 
     fn tell(&mut self, message: ToAgent) -> Result<()> {
-        // Before the app runs there is nobody to signal: the machine is switched off instead.
+        // Before the app runs there is nobody to signal: the machine is switched off instead. Input waits.
         let booting = self.boot.is_some();
         let switch_off =
             matches!(message, ToAgent::Shutdown) || (booting && matches!(message, ToAgent::Signal(_)));
@@ -289,7 +295,12 @@ impl Running for Machine {
                 vm.request_stop();
                 Ok(())
             }
-            _ => Ok(()),
+            _ => {
+                if matches!(message, ToAgent::Stdin(_) | ToAgent::CloseStdin) {
+                    self.early.push(message);
+                }
+                Ok(())
+            }
         }
     }
 
