@@ -3,11 +3,9 @@
 mod bundle;
 
 use std::{
-    io::{self, Read, Write},
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    collections::VecDeque,
+    io::{self, Read},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -78,8 +76,10 @@ impl Drop for Mounted {
 
 /// Our ends of the app's standard streams; an output that ended is gone.
 struct Streams {
-    stdin: Option<UnixStream>,
-    unsent: Vec<u8>,
+    /// A pipe: `sendfile` from a socket to a pipe, which `cat` uses, would lock the pipe that the monitor reads for as long
+    /// as it waits for input from the monitor.
+    stdin: Option<OwnedFd>,
+    unsent: VecDeque<u8>,
     /// Standard input ends when what is unsent was sent.
     closing: bool,
     outputs: [Option<OwnedFd>; 2],
@@ -89,9 +89,9 @@ struct Streams {
 fn streams(interactive: bool) -> Result<([OwnedFd; 3], Streams)> {
     let make = || -> io::Result<_> {
         let (stdin, ours) = if interactive {
-            let (theirs, ours) = UnixStream::pair()?;
-            ours.set_nonblocking(true)?;
-            (OwnedFd::from(theirs), Some(ours))
+            let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
+            rustix::io::ioctl_fionbio(&ours, true)?;
+            (theirs, Some(ours))
         } else {
             (std::fs::File::open("/dev/null")?.into(), None)
         };
@@ -102,7 +102,7 @@ fn streams(interactive: bool) -> Result<([OwnedFd; 3], Streams)> {
             rustix::io::ioctl_fionbio(fd, true)?;
         }
         let ours =
-            Streams { stdin: ours, unsent: Vec::new(), closing: false, outputs: [Some(out), Some(err)] };
+            Streams { stdin: ours, unsent: VecDeque::new(), closing: false, outputs: [Some(out), Some(err)] };
         Ok(([stdin, their_out, their_err], ours))
     };
     make().map_err(EngineError::file("make", "the app's standard streams"))
@@ -210,7 +210,7 @@ impl Running for Containment {
     fn tell(&mut self, message: ToAgent) -> Result<()> {
         match message {
             ToAgent::Stdin(bytes) => {
-                self.streams.unsent.extend_from_slice(&bytes);
+                self.streams.unsent.extend(bytes);
                 self.streams.send_input();
             }
             ToAgent::CloseStdin => {
@@ -244,10 +244,10 @@ impl Streams {
             return;
         };
         while !self.unsent.is_empty() {
-            match stdin.write(&self.unsent) {
+            match rustix::io::write(&*stdin, self.unsent.as_slices().0) {
                 Ok(n) => drop(self.unsent.drain(..n)),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(rustix::io::Errno::INTR) => {}
                 Err(_) => {
                     self.stdin = None;
                     self.unsent.clear();
