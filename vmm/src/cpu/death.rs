@@ -3,7 +3,12 @@
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use kvm_bindings::kvm_sregs;
 
+use super::page_walk;
+use crate::memory::GuestMemory;
 use crate::symbols::Symbols;
+
+/// Longest instruction.
+const MAX_INSTRUCTION: usize = 15;
 
 /// The end of a guest, with what there is to know about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +28,21 @@ pub struct Death {
 }
 
 impl Death {
+    /// Describes a guest whose CPU is at `rip`; `bytes` are the instruction's where they are known, else they are read
+    /// there.
+    pub(crate) fn describe(
+        cause: String,
+        memory: &GuestMemory,
+        rip: u64,
+        sregs: &kvm_sregs,
+        bytes: Option<&[u8]>,
+    ) -> Self {
+        let bytes = bytes.map_or_else(|| bytes_at(memory, sregs, rip), <[u8]>::to_vec);
+        let (mode, bitness) = mode(sregs);
+        let instruction = disassemble(&bytes, bitness, rip);
+        Self { cause, rip, mode, bytes, instruction, symbol: None }
+    }
+
     /// Looks the place up.
     pub(crate) fn name_place(&mut self, symbols: &Symbols) {
         self.symbol = symbols.find(self.rip).map(|(name, offset)| format!("{name}+{offset:#x}"));
@@ -47,8 +67,16 @@ impl std::fmt::Display for Death {
     }
 }
 
+fn bytes_at(memory: &GuestMemory, sregs: &kvm_sregs, rip: u64) -> Vec<u8> {
+    let mut bytes = vec![0; MAX_INSTRUCTION];
+    let linear = sregs.cs.base.wrapping_add(rip);
+    let len = page_walk::read(memory, sregs.into(), linear, &mut bytes);
+    bytes.truncate(len);
+    bytes
+}
+
 /// The mode as text, and the width of code in bits.
-pub(crate) fn mode(sregs: &kvm_sregs) -> (String, u32) {
+fn mode(sregs: &kvm_sregs) -> (String, u32) {
     let (name, bitness) = match sregs {
         s if s.cr0 & 1 == 0 => ("real mode", 16),
         s if s.cs.l == 1 => ("64-bit mode", 64),
@@ -59,7 +87,7 @@ pub(crate) fn mode(sregs: &kvm_sregs) -> (String, u32) {
 }
 
 /// The first instruction of `bytes` as text.
-pub(crate) fn disassemble(bytes: &[u8], bitness: u32, rip: u64) -> Option<String> {
+fn disassemble(bytes: &[u8], bitness: u32, rip: u64) -> Option<String> {
     let mut decoder = Decoder::with_ip(bitness, bytes, rip, DecoderOptions::NONE);
     if !decoder.can_decode() {
         return None;

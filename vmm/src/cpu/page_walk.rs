@@ -1,6 +1,7 @@
 //! Guest virtual to guest physical addresses, by walking the guest's own page tables (Intel SDM volume 3A, chapter
 //! 4.5). Long mode and unpaged mode only; what 32-bit paging maps is not found.
 
+use kvm_bindings::kvm_sregs;
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::memory::GuestMemory;
@@ -24,6 +25,12 @@ pub(crate) struct Paging {
     pub(crate) cr3: u64,
     pub(crate) cr4: u64,
     pub(crate) efer: u64,
+}
+
+impl From<&kvm_sregs> for Paging {
+    fn from(sregs: &kvm_sregs) -> Self {
+        Self { cr0: sregs.cr0, cr3: sregs.cr3, cr4: sregs.cr4, efer: sregs.efer }
+    }
 }
 
 /// A page fault, as the CPU would report it for an access by the kernel.

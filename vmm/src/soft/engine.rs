@@ -30,9 +30,8 @@ use super::ram::Ram;
 use super::step::Stop;
 use super::system::System;
 use crate::boot::Entry;
-use crate::cpu::death::{Death, disassemble, mode};
 use crate::cpu::xstate::Layout;
-use crate::cpu::{Action, CpuEngine, CpuError, Exit, Kick, page_walk, registers};
+use crate::cpu::{Action, CpuEngine, CpuError, Death, Exit, Kick, registers};
 use crate::kvm::{KvmError, Ring3, Ring3Exit, Ring3State, SyscallMsrs};
 use crate::machine::VmExit;
 use crate::memory::GuestMemory;
@@ -48,8 +47,6 @@ const IDLE: Duration = Duration::from_millis(1000);
 const IDLE_INSTRUCTIONS: u64 = 1_000_000;
 /// Vector of the debug exception.
 const DEBUG_EXCEPTION: u8 = 1;
-/// Longest instruction.
-const MAX_INSTRUCTION: usize = 15;
 
 /// The CPU of a machine whose kernel is interpreted.
 pub(crate) struct SoftCpu {
@@ -339,20 +336,7 @@ impl SoftCpu {
 
     fn death(&self, cause: &str) -> CpuError {
         let (regs, sregs) = self.interpreter.cpu.export();
-        let paging = page_walk::Paging { cr0: sregs.cr0, cr3: sregs.cr3, cr4: sregs.cr4, efer: sregs.efer };
-        let mut bytes = vec![0; MAX_INSTRUCTION];
-        bytes.truncate(page_walk::read(&self.memory, paging, regs.rip, &mut bytes.clone()));
-        page_walk::read(&self.memory, paging, regs.rip, &mut bytes);
-        let (mode, bitness) = mode(&sregs);
-        let instruction = disassemble(&bytes, bitness, regs.rip);
-        CpuError::Died(Box::new(Death {
-            cause: cause.into(),
-            rip: regs.rip,
-            mode,
-            bytes,
-            instruction,
-            symbol: None,
-        }))
+        CpuError::Died(Box::new(Death::describe(cause.into(), &self.memory, regs.rip, &sregs, None)))
     }
 }
 

@@ -3,7 +3,7 @@
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 use kvm_bindings::kvm_sregs;
 
-use super::super::{death, event_frame::Frame};
+use super::super::event_frame::Frame;
 use super::{Ring3, Ring3Exit, Ring3State, syscall};
 use crate::cpu::{CpuError, page_walk};
 
@@ -49,7 +49,7 @@ impl Ring3 {
 
     fn read_stack<const N: usize>(&self, state: &Ring3State) -> Option<[u8; N]> {
         let mut bytes = [0; N];
-        let len = page_walk::read(&self.memory, death::paging(&state.sregs), state.regs.rsp, &mut bytes);
+        let len = page_walk::read(&self.memory, (&state.sregs).into(), state.regs.rsp, &mut bytes);
         (len == N).then_some(bytes)
     }
 
@@ -57,7 +57,7 @@ impl Ring3 {
     fn is_software_interrupt(&self, sregs: &kvm_sregs, rip: u64) -> bool {
         let mut bytes = [0; MAX_INSTRUCTION];
         let at = sregs.cs.base.wrapping_add(rip);
-        let len = page_walk::read(&self.memory, death::paging(sregs), at, &mut bytes);
+        let len = page_walk::read(&self.memory, sregs.into(), at, &mut bytes);
         let bitness = if sregs.cs.l == 1 { 64 } else { 32 };
         let bytes = bytes.get(..len).unwrap_or_default();
         let instruction = Decoder::with_ip(bitness, bytes, rip, DecoderOptions::NONE).decode();

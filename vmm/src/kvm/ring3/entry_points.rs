@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use kvm_bindings::kvm_sregs;
 use vm_memory::{Bytes, GuestAddress};
 
-use super::super::{death, gate::Gate};
+use super::super::gate::Gate;
 use super::slots::PAGE;
 use crate::cpu::page_walk::{self, Paging};
 use crate::memory::GuestMemory;
@@ -94,7 +94,7 @@ impl EntryPoints {
         sregs: &kvm_sregs,
         lstar: u64,
     ) -> Option<&BTreeSet<u64>> {
-        let paging = death::paging(sregs);
+        let paging = Paging::from(sregs);
         let (table, limit) = (sregs.idt.base, sregs.idt.limit);
         let Paging { cr0, cr3, cr4, efer } = paging;
         let key = Some(Key { cr0, cr3, cr4, efer, table, limit, lstar });

@@ -8,9 +8,9 @@
 use kvm_bindings::{kvm_regs, kvm_sregs, kvm_vcpu_events};
 use kvm_ioctls::VcpuExit;
 
+use super::super::KvmError;
 use super::super::internal_error::InternalError;
 use super::super::port_access::port_access;
-use super::super::{KvmError, death};
 use super::{Ring3, Ring3State, syscall, tsc};
 use crate::cpu::{Action, CpuError, Exit, page_walk};
 
@@ -162,7 +162,7 @@ impl Ring3 {
         let byte = |back: u64| {
             let mut byte = [0];
             let at = sregs.cs.base.wrapping_add(regs.rip).wrapping_sub(back);
-            (page_walk::read(&self.memory, death::paging(sregs), at, &mut byte) == 1).then_some(byte[0])
+            (page_walk::read(&self.memory, sregs.into(), at, &mut byte) == 1).then_some(byte[0])
         };
         match byte(1) {
             // `int3`

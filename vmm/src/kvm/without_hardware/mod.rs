@@ -29,7 +29,7 @@ pub(super) use syscall_watch::SyscallWatch;
 use super::event_frame::Frame;
 use super::gate::Gate;
 use super::syscall_msrs::{MSRS, SyscallMsrs};
-use super::{KvmError, death, msrs};
+use super::{KvmError, msrs};
 use crate::cpu::page_walk;
 use crate::memory::GuestMemory;
 use xsave::Xsave;
@@ -101,7 +101,7 @@ impl Repairs {
             return Ok(());
         }
         let sregs = vcpu.sync_regs().sregs;
-        let paging = death::paging(&sregs);
+        let paging = page_walk::Paging::from(&sregs);
         let mut gate = [0; Gate::LEN];
         let gate_at = sregs.idt.base.wrapping_add(Gate::offset(syscall::PAGE_FAULT));
         if page_walk::read(memory, paging, gate_at, &mut gate) < gate.len() {
@@ -135,7 +135,7 @@ impl Repairs {
             return repair(format!("the guest stopped at {:#x}, where no breakpoint is", regs.rip));
         };
         let mut frame = [0; Frame::LEN];
-        if page_walk::read(memory, death::paging(&sregs), regs.rsp, &mut frame) < frame.len() {
+        if page_walk::read(memory, (&sregs).into(), regs.rsp, &mut frame) < frame.len() {
             return repair(format!("the frame of a page fault at {:#x} is not mapped", regs.rsp));
         }
         let frame = Frame::parse(frame);

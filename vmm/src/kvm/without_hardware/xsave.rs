@@ -9,7 +9,7 @@ use kvm_bindings::{kvm_cpuid_entry2, kvm_regs, kvm_sregs, kvm_xsave};
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress};
 
-use super::super::{KvmError, death};
+use super::super::KvmError;
 use super::emulation::decode;
 use super::inject::{Exception, advance, raise};
 use crate::cpu::page_walk;
@@ -170,7 +170,7 @@ fn area(
         let at = start.wrapping_add(done as u64);
         let to_page_end = usize::try_from(PAGE - at % PAGE).unwrap_or(len);
         let piece = to_page_end.min(len - done);
-        let physical = page_walk::access(memory, death::paging(sregs), at, is_write)
+        let physical = page_walk::access(memory, sregs.into(), at, is_write)
             .map_err(|fault| Stop::Exception(Exception::PageFault(fault)))?;
         pieces.push((physical, piece));
         done += piece;
