@@ -201,8 +201,7 @@ impl SoftCpu {
     }
 
     fn time(&self, ticks: u64) -> Duration {
-        let nanoseconds = u128::from(ticks) * 1_000_000 / u128::from(self.ring3.tsc_khz().max(1));
-        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+        Duration::from_nanos(self.interpreter.cpu.system.clock.scale().nanoseconds(ticks))
     }
 
     /// Counts the kernel's instructions by address from now on.
