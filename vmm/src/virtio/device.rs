@@ -8,6 +8,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 
 use event_manager::EventSet;
+use serde::{Deserialize, Serialize};
 
 use crate::virtio::interrupt::Interrupt;
 use crate::virtio::virtqueue::VirtQueue;
@@ -23,6 +24,35 @@ pub mod device_type {
     pub const BLOCK: u32 = 2;
     /// Socket device.
     pub const VSOCK: u32 = 19;
+}
+
+/// How far a queue has been served: what a snapshot keeps of it besides its set-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuePosition {
+    /// Index of the next chain to take from the available ring.
+    pub next_available: u16,
+    /// Index of the next place in the used ring.
+    pub next_used: u16,
+}
+
+/// A figure that a device has counted since it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Counter {
+    /// What was counted, in the words of Firecracker's metrics where it has one: `read_bytes`.
+    pub name: &'static str,
+    /// How many.
+    pub value: u64,
+}
+
+/// A snapshot's state of a device cannot be put back.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// It is not the state of such a device.
+    #[error("the state is not one of this kind of device: {0}")]
+    Form(#[from] serde_json::Error),
+    /// It does not go with the device as it is configured now.
+    #[error("the state does not fit the device: {0}")]
+    Mismatch(String),
 }
 
 /// Everything a device needs to run, given to it when the driver has set DRIVER_OK.
@@ -86,6 +116,31 @@ pub trait VirtioDevice: EventHandler + Send {
     /// Stops the device and returns it to the state it was created in; it may be activated again afterwards.
     /// Nothing of the old activation (queues, connections) may be used after this returns.
     fn reset(&mut self);
+
+    /// Where each queue stands, in their order; none if the device is not active. Asked while the vCPUs are paused:
+    /// the device first finishes what is in flight. A chain that was taken and cannot be returned yet, like an empty
+    /// receive buffer, counts as not taken. The device goes on afterwards.
+    fn positions(&mut self) -> Vec<QueuePosition>;
+
+    /// What a snapshot keeps of the device besides features and queues.
+    fn save(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    /// Puts back what [`Self::save`] returned. The device has been activated, its queues at their positions.
+    ///
+    /// # Errors
+    ///
+    /// The state is another device's or damaged.
+    fn restore(&mut self, state: &serde_json::Value) -> Result<(), RestoreError> {
+        let _ = state;
+        Ok(())
+    }
+
+    /// What the device has counted since it was made.
+    fn counters(&self) -> Vec<Counter> {
+        Vec::new()
+    }
 }
 
 /// What the event loop thread calls. Events for a device that is not active may arrive and must be harmless.

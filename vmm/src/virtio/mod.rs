@@ -38,7 +38,7 @@ pub mod vsock;
 
 pub use attach::{Attachment, EventLoop};
 pub use block::{Block, BlockConfig};
-pub use device::{Activation, EventHandler, VirtioDevice, Watch};
+pub use device::{Activation, Counter, EventHandler, QueuePosition, RestoreError, VirtioDevice, Watch};
 pub use mmio::MmioTransport;
 pub use net::{Net, NetConfig, Tap};
 pub use vsock::{Vsock, VsockConfig};

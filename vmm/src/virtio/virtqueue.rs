@@ -10,6 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::memory::GuestMemory;
 use crate::virtio::chain::Chain;
+use crate::virtio::device::QueuePosition;
 use crate::virtio::interrupt::Interrupt;
 
 /// The chains that one wake-up may take from a queue before other devices get their turn.
@@ -34,6 +35,11 @@ impl VirtQueue {
     /// The guest memory that chains of this queue point into.
     pub fn memory(&self) -> &GuestMemory {
         &self.memory
+    }
+
+    /// Where the queue stands. Chains that were taken and not returned lie before `next_available`.
+    pub fn position(&self) -> QueuePosition {
+        QueuePosition { next_available: self.ring.next_avail(), next_used: self.ring.next_used() }
     }
 
     /// The number of descriptors, chosen by the driver.

@@ -13,7 +13,7 @@ use crate::virtio::block::disk::{BlockConfig, BlockError, Disk};
 use crate::virtio::block::request::{Operation, Request};
 use crate::virtio::chain::Chain;
 use crate::virtio::config_space;
-use crate::virtio::device::{ActivateError, Activation, VirtioDevice, device_type};
+use crate::virtio::device::{ActivateError, Activation, QueuePosition, VirtioDevice, device_type};
 use crate::virtio::segments::Segments;
 use crate::virtio::virtqueue::VirtQueue;
 
@@ -136,6 +136,11 @@ impl VirtioDevice for Block {
 
     fn reset(&mut self) {
         self.queue = None;
+    }
+
+    /// Requests are answered as they are taken.
+    fn positions(&mut self) -> Vec<QueuePosition> {
+        self.queue.iter().map(VirtQueue::position).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::virtio::device::{EventHandler, VirtioDevice};
+use crate::virtio::device::{EventHandler, QueuePosition, VirtioDevice};
 use crate::virtio::testing::{Buffer, Driver};
 
 const VERSION_1: u64 = 1 << VIRTIO_F_VERSION_1;
@@ -63,6 +63,10 @@ impl VirtioDevice for Echo {
     fn reset(&mut self) {
         self.counters.reset.fetch_add(1, Ordering::SeqCst);
         self.queues.clear();
+    }
+
+    fn positions(&mut self) -> Vec<QueuePosition> {
+        self.queues.iter().map(VirtQueue::position).collect()
     }
 }
 

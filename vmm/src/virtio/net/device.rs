@@ -8,7 +8,7 @@ use virtio_bindings::virtio_net::{
 };
 
 use crate::virtio::config_space;
-use crate::virtio::device::{ActivateError, Activation, VirtioDevice, Watch, device_type};
+use crate::virtio::device::{ActivateError, Activation, QueuePosition, VirtioDevice, Watch, device_type};
 use crate::virtio::net::config::{MIN_MTU, NetConfig};
 use crate::virtio::net::receive::{Receiver, Stopped};
 use crate::virtio::net::tap::{FrameIo, Tap};
@@ -156,6 +156,11 @@ impl<T: FrameIo> VirtioDevice for Net<T> {
         if let Err(error) = self.tap.set_offloads(0) {
             tracing::debug!(%error, "cannot take back a tap's offloads");
         }
+    }
+
+    fn positions(&mut self) -> Vec<QueuePosition> {
+        let positions = |queues: &Queues| vec![queues.receiver.position(), queues.transmit.position()];
+        self.queues.as_ref().map_or_else(Vec::new, positions)
     }
 }
 

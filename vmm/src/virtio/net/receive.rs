@@ -11,6 +11,7 @@ use virtio_bindings::virtio_net::{VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TS
 use vm_memory::Permissions;
 
 use crate::virtio::chain::Chain;
+use crate::virtio::device::QueuePosition;
 use crate::virtio::net::tap::{FrameIo, HEADER_SIZE};
 use crate::virtio::segments::{Segments, SegmentsError};
 use crate::virtio::virtqueue::{BUDGET, VirtQueue};
@@ -56,6 +57,13 @@ impl Receiver {
         let segments = has(VIRTIO_NET_F_GUEST_TSO4) || has(VIRTIO_NET_F_GUEST_TSO6);
         let largest = if segments { MAX_FRAME } else { HEADER_SIZE + 14 + usize::from(mtu) };
         Self { queue, posted: VecDeque::new(), capacity: 0, mergeable: has(VIRTIO_NET_F_MRG_RXBUF), largest }
+    }
+
+    /// Where the queue stands if the buffers that are still empty were put back.
+    pub fn position(&self) -> QueuePosition {
+        let position = self.queue.position();
+        let posted = u16::try_from(self.posted.len()).unwrap_or_default();
+        QueuePosition { next_available: position.next_available.wrapping_sub(posted), ..position }
     }
 
     /// Moves frames from the tap to the guest.

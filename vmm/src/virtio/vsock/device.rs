@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use event_manager::EventSet;
 
 use crate::virtio::config_space;
-use crate::virtio::device::{ActivateError, Activation, VirtioDevice, Watch, device_type};
+use crate::virtio::device::{ActivateError, Activation, QueuePosition, VirtioDevice, Watch, device_type};
 use crate::virtio::virtqueue::{BUDGET, VirtQueue};
 use crate::virtio::vsock::config;
 use crate::virtio::vsock::host_socket::Listener;
@@ -67,7 +67,7 @@ struct Queues {
     receive: VirtQueue,
     transmit: VirtQueue,
     /// The guest takes its events here. There are none: they tell of a migration to another host.
-    _events: VirtQueue,
+    events: VirtQueue,
     /// The guest's packets wait until it has taken some of ours.
     stalled: bool,
 }
@@ -199,7 +199,7 @@ impl VirtioDevice for Vsock {
         let given = activation.queues.len();
         let [receive, transmit, events] = <[VirtQueue; 3]>::try_from(activation.queues)
             .map_err(|_| ActivateError::QueueCount { wanted: QUEUE_SIZES.len(), given })?;
-        self.queues = Some(Queues { receive, transmit, _events: events, stalled: false });
+        self.queues = Some(Queues { receive, transmit, events, stalled: false });
         // Edge-triggered: when descriptors run out, a waiting client must not keep the event loop spinning.
         self.watches.push(Watch::Add {
             fd: self.listener.socket().as_raw_fd(),
@@ -215,6 +215,13 @@ impl VirtioDevice for Vsock {
             self.watches.extend(self.muxer.take_watches());
             self.watches.push(Watch::Remove(self.listener.socket().as_raw_fd()));
         }
+    }
+
+    fn positions(&mut self) -> Vec<QueuePosition> {
+        let positions = |queues: &Queues| {
+            [&queues.receive, &queues.transmit, &queues.events].map(VirtQueue::position).to_vec()
+        };
+        self.queues.as_ref().map_or_else(Vec::new, positions)
     }
 }
 
