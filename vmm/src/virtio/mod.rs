@@ -28,6 +28,7 @@ pub mod interrupt;
 pub mod mmio;
 pub mod net;
 pub mod queue_setup;
+pub mod rate_limit;
 pub mod segments;
 pub mod status;
 #[cfg(test)]
@@ -41,4 +42,5 @@ pub use block::{Block, BlockConfig};
 pub use device::{Activation, Counter, EventHandler, QueuePosition, RestoreError, VirtioDevice, Watch};
 pub use mmio::MmioTransport;
 pub use net::{Net, NetConfig, Tap};
+pub use rate_limit::{RateLimiter, RateLimiterConfig, TokenBucketConfig};
 pub use vsock::{Vsock, VsockConfig};
