@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::virtio::RateLimiterConfig;
+
 /// Least memory that holds the boot structures and any kernel at all, in MiB.
 const MIN_MEMORY_MIB: u32 = 4;
 /// Most virtio devices: each has an input of the I/O APIC.
@@ -45,6 +47,9 @@ pub struct VmConfig {
     /// virtio socket device.
     #[serde(default)]
     pub vsock: Option<VsockConfig>,
+    /// virtio entropy device.
+    #[serde(default)]
+    pub rng: Option<RngConfig>,
     /// Where the first serial port leads.
     #[serde(default)]
     pub serial: SerialConfig,
@@ -100,6 +105,14 @@ pub struct VsockConfig {
     pub uds_path: PathBuf,
 }
 
+/// An entropy device: random bytes of the host's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RngConfig {
+    /// How many bytes and requests it serves in a time.
+    #[serde(default)]
+    pub rate_limiter: RateLimiterConfig,
+}
+
 /// The other end of the first serial port.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -144,6 +157,7 @@ impl VmConfig {
             disks: Vec::new(),
             nets: Vec::new(),
             vsock: None,
+            rng: None,
             serial: SerialConfig::None,
         }
     }
@@ -158,7 +172,10 @@ impl VmConfig {
     /// # Errors
     /// A figure is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let devices = self.disks.len() + self.nets.len() + usize::from(self.vsock.is_some());
+        let devices = self.disks.len()
+            + self.nets.len()
+            + usize::from(self.vsock.is_some())
+            + usize::from(self.rng.is_some());
         match self {
             Self { vcpus, .. } if *vcpus != 1 => Err(ConfigError::Vcpus(*vcpus)),
             Self { memory_mib, .. } if *memory_mib < MIN_MEMORY_MIB => Err(ConfigError::Memory(*memory_mib)),

@@ -27,7 +27,9 @@ mod sys;
 pub mod virtio;
 
 pub use boot::BootError;
-pub use config::{ConfigError, DiskConfig, Engine, NetConfig, SerialConfig, VmConfig, VsockConfig};
+pub use config::{
+    ConfigError, DiskConfig, Engine, NetConfig, RngConfig, SerialConfig, VmConfig, VsockConfig,
+};
 pub use cpu::{CpuError, Death};
 pub use events::{BootEvent, EventSink, Milestone};
 pub use kvm::KvmError;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use vmm::{DiskConfig, Symbols, VmConfig};
+use vmm::{DiskConfig, RngConfig, Symbols, VmConfig};
 
 /// What the machine is made of.
 #[derive(Debug, clap::Args)]
@@ -18,6 +18,9 @@ pub(super) struct MachineArgs {
     /// A disk, /dev/vda and so on in this order
     #[arg(long, value_name = "FILE[,ro]")]
     disk: Vec<Disk>,
+    /// Random bytes of the host's, /dev/hwrng in the guest
+    #[arg(long)]
+    rng: bool,
     /// Added to the kernel's command line
     #[arg(long, value_name = "STRING", default_value = "", allow_hyphen_values = true)]
     cmdline: String,
@@ -53,6 +56,7 @@ impl MachineArgs {
             cmdline: self.cmdline,
             symbols,
             disks,
+            rng: self.rng.then(RngConfig::default),
             ..VmConfig::new(self.kernel, self.memory)
         })
     }

@@ -11,7 +11,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::{Platform, Requests};
 use crate::bus::{Bus, WindowTaken};
-use crate::config::{DiskConfig, NetConfig, SerialConfig, VmConfig, VsockConfig};
+use crate::config::{DiskConfig, NetConfig, RngConfig, SerialConfig, VmConfig, VsockConfig};
 use crate::cpu::Kick;
 use crate::cpu::exit::Machine;
 use crate::cpu::halt_watch::HaltWatch;
@@ -28,7 +28,7 @@ use crate::virtio::device::SharedDevice;
 use crate::virtio::mmio::{MMIO_SIZE, QUEUE_NOTIFY};
 use crate::virtio::net::{NetError, TapError};
 use crate::virtio::vsock::VsockError;
-use crate::virtio::{self, Block, BlockConfig, EventLoop, MmioTransport, Net, Tap, Vsock};
+use crate::virtio::{self, Block, BlockConfig, EventLoop, MmioTransport, Net, Rng, Tap, Vsock};
 
 /// Why a device could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,7 @@ enum VirtioSpec<'a> {
     Disk(&'a DiskConfig),
     Net(&'a NetConfig),
     Vsock(&'a VsockConfig),
+    Rng(&'a RngConfig),
 }
 
 /// Devices in their places, not yet running.
@@ -183,7 +184,8 @@ impl Devices {
 fn virtio_specs(config: &VmConfig) -> impl Iterator<Item = VirtioSpec<'_>> {
     let disks = config.disks.iter().map(VirtioSpec::Disk);
     let nets = config.nets.iter().map(VirtioSpec::Net);
-    disks.chain(nets).chain(config.vsock.iter().map(VirtioSpec::Vsock))
+    let others = config.vsock.iter().map(VirtioSpec::Vsock).chain(config.rng.iter().map(VirtioSpec::Rng));
+    disks.chain(nets).chain(others)
 }
 
 fn make_virtio(spec: VirtioSpec<'_>) -> Result<SharedDevice, DeviceError> {
@@ -200,6 +202,7 @@ fn make_virtio(spec: VirtioSpec<'_>) -> Result<SharedDevice, DeviceError> {
             let config = virtio::VsockConfig { guest_cid: *cid, uds_path: uds_path.clone() };
             Arc::new(Mutex::new(Vsock::new(&config)?))
         }
+        VirtioSpec::Rng(RngConfig { rate_limiter }) => Arc::new(Mutex::new(Rng::new(rate_limiter)?)),
     })
 }
 

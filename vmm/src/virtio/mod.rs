@@ -29,6 +29,7 @@ pub mod mmio;
 pub mod net;
 pub mod queue_setup;
 pub mod rate_limit;
+pub mod rng;
 pub mod segments;
 pub mod status;
 #[cfg(test)]
@@ -43,4 +44,5 @@ pub use device::{Activation, Counter, EventHandler, QueuePosition, RestoreError,
 pub use mmio::MmioTransport;
 pub use net::{Net, NetConfig, Tap};
 pub use rate_limit::{RateLimiter, RateLimiterConfig, TokenBucketConfig};
+pub use rng::Rng;
 pub use vsock::{Vsock, VsockConfig};

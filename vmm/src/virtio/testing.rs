@@ -12,7 +12,7 @@ use crate::bus::BusDevice;
 use crate::interrupt::InterruptLine;
 use crate::memory::GuestMemory;
 use crate::virtio::attach::EventLoop;
-use crate::virtio::device::VirtioDevice;
+use crate::virtio::device::{SharedDevice, VirtioDevice};
 use crate::virtio::mmio::MmioTransport;
 
 pub(crate) const MEMORY_SIZE: u64 = 0x100_0000;
@@ -84,9 +84,14 @@ impl Driver {
     /// A driver that has not touched the device yet.
     pub(crate) fn new(device: impl VirtioDevice + 'static) -> Self {
         let memory = GuestMemory::from_ranges(&[(GuestAddress(0), MEMORY_SIZE as usize)]).unwrap();
+        Self::sharing(Arc::new(Mutex::new(device)), memory)
+    }
+
+    /// A driver of a device that the test has a hand on too, in the first [`MEMORY_SIZE`] bytes of `memory`.
+    pub(crate) fn sharing(device: SharedDevice, memory: GuestMemory) -> Self {
         let interrupts = Arc::new(CountingLine::default());
         let line: Arc<dyn InterruptLine> = interrupts.clone();
-        let transport = MmioTransport::new(Arc::new(Mutex::new(device)), memory.clone(), line).unwrap();
+        let transport = MmioTransport::new(device, memory.clone(), line).unwrap();
         let mut events = EventLoop::new().unwrap();
         transport.attach(&mut events).unwrap();
         Self { memory, transport, interrupts, events, rings: Vec::new(), next_buffer: BUFFERS }
@@ -94,7 +99,13 @@ impl Driver {
 
     /// A driver that has taken all features but the event index and has the device running.
     pub(crate) fn started(device: impl VirtioDevice + 'static) -> Self {
-        let mut driver = Self::new(device);
+        Self::started_sharing(Arc::new(Mutex::new(device)))
+    }
+
+    /// The same, of a device that the test has a hand on too.
+    pub(crate) fn started_sharing(device: SharedDevice) -> Self {
+        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), MEMORY_SIZE as usize)]).unwrap();
+        let mut driver = Self::sharing(device, memory);
         let features = driver.offered() & !(1 << VIRTIO_RING_F_EVENT_IDX);
         driver.start(features);
         assert_eq!(driver.read32(0x70), 0xf);
