@@ -5,8 +5,10 @@
 mod boot;
 mod event_lines;
 mod machine;
+mod net_flag;
 mod profile;
 mod report;
+mod vsock_flag;
 
 use clap::Subcommand;
 

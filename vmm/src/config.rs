@@ -1,12 +1,11 @@
 //! What a virtual machine is to be: plain data.
 
-use std::fs::File;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::virtio::RateLimiterConfig;
+use crate::virtio::{MacAddress, RateLimiterConfig};
 
 /// Least memory that holds the boot structures and any kernel at all, in MiB.
 const MIN_MEMORY_MIB: u32 = 4;
@@ -41,8 +40,8 @@ pub struct VmConfig {
     /// virtio block devices: /dev/vda, /dev/vdb, … in this order.
     #[serde(default)]
     pub disks: Vec<DiskConfig>,
-    /// virtio network devices: eth0, … in this order. They hold open descriptors and are not serialised.
-    #[serde(skip)]
+    /// virtio network devices: eth0, … in this order.
+    #[serde(default)]
     pub nets: Vec<NetConfig>,
     /// virtio socket device.
     #[serde(default)]
@@ -85,15 +84,39 @@ pub struct DiskConfig {
     pub id: String,
 }
 
-/// A network device on a tap interface that is open already.
-#[derive(Debug, Clone)]
+/// A network device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetConfig {
-    /// The tap, opened with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR.
-    pub tap: Arc<File>,
-    /// The guest's hardware address.
-    pub mac: [u8; 6],
+    /// The host's side.
+    pub tap: TapSource,
+    /// The guest's hardware address; made up by the guest if there is none.
+    #[serde(default)]
+    pub mac: Option<MacAddress>,
     /// Largest packet, in bytes.
+    #[serde(default = "ethernet_mtu")]
     pub mtu: u16,
+}
+
+/// The tap interface of a network device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TapSource {
+    /// The interface of this name, made if it is not there.
+    Name(String),
+    /// An open descriptor of the process, opened with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR. The machine works with a
+    /// duplicate.
+    Fd(RawFd),
+}
+
+fn ethernet_mtu() -> u16 {
+    1500
+}
+
+impl NetConfig {
+    /// A device on `tap` with Ethernet's usual MTU.
+    pub fn new(tap: TapSource) -> Self {
+        Self { tap, mac: None, mtu: ethernet_mtu() }
+    }
 }
 
 /// A socket device in the hybrid form.
@@ -208,5 +231,16 @@ mod tests {
     fn a_small_configuration_can_be_written_by_hand() {
         let config: VmConfig = serde_json::from_str(r#"{"kernel": "vmlinux", "memory_mib": 64}"#).unwrap();
         assert_eq!((config.vcpus, config.serial), (1, SerialConfig::None));
+    }
+
+    #[test]
+    fn a_network_device_is_plain_text_whether_its_tap_has_a_name_or_a_number() {
+        let named: NetConfig = serde_json::from_str(r#"{"tap": {"name": "tap0"}}"#).unwrap();
+        assert_eq!(named, NetConfig::new(TapSource::Name("tap0".to_owned())));
+        let inherited =
+            NetConfig { tap: TapSource::Fd(7), mac: Some(MacAddress([2, 0, 0, 0, 0, 1])), mtu: 9000 };
+        let text = serde_json::to_string(&inherited).unwrap();
+        assert_eq!(text, r#"{"tap":{"fd":7},"mac":"02:00:00:00:00:01","mtu":9000}"#);
+        assert_eq!(serde_json::from_str::<NetConfig>(&text).unwrap(), inherited);
     }
 }

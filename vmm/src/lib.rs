@@ -28,7 +28,7 @@ pub mod virtio;
 
 pub use boot::BootError;
 pub use config::{
-    ConfigError, DiskConfig, Engine, NetConfig, RngConfig, SerialConfig, VmConfig, VsockConfig,
+    ConfigError, DiskConfig, Engine, NetConfig, RngConfig, SerialConfig, TapSource, VmConfig, VsockConfig,
 };
 pub use cpu::{CpuError, Death};
 pub use events::{BootEvent, EventSink, Milestone};

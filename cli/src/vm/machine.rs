@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use vmm::{DiskConfig, RngConfig, Symbols, VmConfig};
 
+use super::net_flag::Net;
+use super::vsock_flag::Vsock;
+
 /// What the machine is made of.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -21,6 +24,12 @@ pub(super) struct MachineArgs {
     /// Random bytes of the host's, /dev/hwrng in the guest
     #[arg(long)]
     rng: bool,
+    /// A network card on a tap interface, eth0 and so on in this order
+    #[arg(long, value_name = "tap=NAME[,mac=ADDRESS][,mtu=BYTES]")]
+    net: Vec<Net>,
+    /// A socket device: host programs connect at PATH, the guest reaches PATH_PORT
+    #[arg(long, value_name = "PATH[,cid=NUMBER]")]
+    vsock: Option<Vsock>,
     /// Added to the kernel's command line
     #[arg(long, value_name = "STRING", default_value = "", allow_hyphen_values = true)]
     cmdline: String,
@@ -57,6 +66,8 @@ impl MachineArgs {
             symbols,
             disks,
             rng: self.rng.then(RngConfig::default),
+            nets: self.net.into_iter().map(|Net(config)| config).collect(),
+            vsock: self.vsock.map(|Vsock(config)| config),
             ..VmConfig::new(self.kernel, self.memory)
         })
     }

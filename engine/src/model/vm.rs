@@ -15,7 +15,7 @@ use std::{
     io,
     net::Ipv4Addr,
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd},
         unix::net::UnixListener,
     },
     path::Path,
@@ -25,7 +25,10 @@ use std::{
 
 use agent::protocol::{ENGINE_PORT, FromAgent, Network, RootDisks, Start as Boot, ToAgent};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use vmm::{BootEvent, DiskConfig, Milestone, NetConfig, RunningVm, Vm, VmConfig, VsockConfig, virtio::Tap};
+use vmm::{
+    BootEvent, DiskConfig, Milestone, NetConfig, RunningVm, TapSource, Vm, VmConfig, VsockConfig,
+    virtio::{MacAddress, Tap},
+};
 
 use self::cgroup::MachineCgroup;
 use super::{Running, Start};
@@ -57,10 +60,9 @@ pub(super) fn start(start: Start<'_>) -> Result<Box<dyn Running>> {
     disk::make_writable(&engine.root, &instance.writable())?;
     let layers: Vec<_> = image.layers.iter().map(|l| l.erofs.clone()).collect();
     events.record("rootfs.ready");
-    let nets = match &place {
-        Some(place) => vec![net(engine, place)?],
-        None => Vec::new(),
-    };
+    // Open until the machine has a descriptor of its own.
+    let tap = place.as_ref().map(|place| open_tap(engine, place)).transpose()?;
+    let nets = place.iter().zip(&tap).map(|(place, tap)| net(place, tap)).collect();
     events.record("network.ready");
 
     let dir = File::open(instance.dir()).map_err(EngineError::file("open", instance.dir()))?;
@@ -105,11 +107,14 @@ fn memory_mib(instance: &Instance) -> Result<u32> {
     })
 }
 
-fn net(engine: &crate::Engine, place: &Place) -> Result<NetConfig> {
+fn open_tap(engine: &crate::Engine, place: &Place) -> Result<Tap> {
     let tap = Tap::open(&place.link).map_err(|e| EngineError::Network(e.to_string()))?;
     network::connect_tap(engine, place)?;
-    let tap = tap.as_fd().try_clone_to_owned().map_err(EngineError::file("hold the tap", &place.link))?;
-    Ok(NetConfig { tap: Arc::new(tap.into()), mac: place.mac, mtu: MTU })
+    Ok(tap)
+}
+
+fn net(place: &Place, tap: &Tap) -> NetConfig {
+    NetConfig { tap: TapSource::Fd(tap.as_fd().as_raw_fd()), mac: Some(MacAddress(place.mac)), mtu: MTU }
 }
 
 fn listen(path: &Path) -> Result<UnixListener> {

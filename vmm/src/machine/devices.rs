@@ -11,7 +11,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::{Platform, Requests};
 use crate::bus::{Bus, WindowTaken};
-use crate::config::{DiskConfig, NetConfig, RngConfig, SerialConfig, VmConfig, VsockConfig};
+use crate::config::{DiskConfig, NetConfig, RngConfig, SerialConfig, TapSource, VmConfig, VsockConfig};
 use crate::cpu::Kick;
 use crate::cpu::exit::Machine;
 use crate::cpu::halt_watch::HaltWatch;
@@ -195,7 +195,10 @@ fn make_virtio(spec: VirtioSpec<'_>) -> Result<SharedDevice, DeviceError> {
             Arc::new(Mutex::new(Block::open(&config)?))
         }
         VirtioSpec::Net(NetConfig { tap, mac, mtu }) => {
-            let tap = Tap::from_file(tap.try_clone()?)?;
+            let tap = match tap {
+                TapSource::Name(name) => Tap::open(name)?,
+                TapSource::Fd(number) => Tap::inherited(*number)?,
+            };
             Arc::new(Mutex::new(Net::new(virtio::NetConfig { mac: *mac, mtu: *mtu }, tap)?))
         }
         VirtioSpec::Vsock(VsockConfig { cid, uds_path }) => {

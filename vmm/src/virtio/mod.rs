@@ -42,7 +42,7 @@ pub use attach::{Attachment, EventLoop};
 pub use block::{Block, BlockConfig};
 pub use device::{Activation, Counter, EventHandler, QueuePosition, RestoreError, VirtioDevice, Watch};
 pub use mmio::MmioTransport;
-pub use net::{Net, NetConfig, Tap};
+pub use net::{MacAddress, Net, NetConfig, Tap};
 pub use rate_limit::{RateLimiter, RateLimiterConfig, TokenBucketConfig};
 pub use rng::Rng;
 pub use vsock::{Vsock, VsockConfig};

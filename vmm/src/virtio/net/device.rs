@@ -10,6 +10,7 @@ use virtio_bindings::virtio_net::{
 use crate::virtio::config_space;
 use crate::virtio::device::{ActivateError, Activation, QueuePosition, VirtioDevice, Watch, device_type};
 use crate::virtio::net::config::{MIN_MTU, NetConfig};
+use crate::virtio::net::mac::MacAddress;
 use crate::virtio::net::receive::{Receiver, Stopped};
 use crate::virtio::net::tap::{FrameIo, Tap};
 use crate::virtio::net::transmit::transmit;
@@ -27,8 +28,8 @@ const TAP: u32 = 0;
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
     /// A group address.
-    #[error("a network card cannot have the group address {0:02x?}; use one whose first byte is even")]
-    Mac([u8; 6]),
+    #[error("a network card cannot have the group address {0}; use one whose first byte is even")]
+    Mac(MacAddress),
     /// Too small for IPv4.
     #[error("an MTU of {0} is too small; use {MIN_MTU} or more")]
     Mtu(u16),
@@ -59,8 +60,8 @@ impl<T: FrameIo> Net<T> {
     ///
     /// An address or MTU that no card can have.
     pub fn new(config: NetConfig, tap: T) -> Result<Self, NetError> {
-        if config.mac[0] & 1 != 0 {
-            return Err(NetError::Mac(config.mac));
+        if let Some(mac) = config.mac.filter(|mac| mac.is_group()) {
+            return Err(NetError::Mac(mac));
         }
         if config.mtu < MIN_MTU {
             return Err(NetError::Mtu(config.mtu));
@@ -114,8 +115,8 @@ impl<T: FrameIo> VirtioDevice for Net<T> {
     }
 
     fn features(&self) -> u64 {
+        let mac = if self.config.mac.is_some() { 1 << VIRTIO_NET_F_MAC } else { 0 };
         [
-            VIRTIO_NET_F_MAC,
             VIRTIO_NET_F_MTU,
             VIRTIO_NET_F_CSUM,
             VIRTIO_NET_F_HOST_TSO4,
@@ -126,7 +127,7 @@ impl<T: FrameIo> VirtioDevice for Net<T> {
             VIRTIO_NET_F_MRG_RXBUF,
         ]
         .into_iter()
-        .fold(0, |bits, bit| bits | 1 << bit)
+        .fold(mac, |bits, bit| bits | 1 << bit)
     }
 
     fn queue_max_sizes(&self) -> &[u16] {

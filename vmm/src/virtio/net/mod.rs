@@ -9,10 +9,12 @@
 pub mod config;
 pub mod device;
 mod event_handler;
+pub mod mac;
 pub mod receive;
 pub mod tap;
 pub mod transmit;
 
 pub use config::NetConfig;
 pub use device::{Net, NetError};
+pub use mac::{MacAddress, MacAddressError};
 pub use tap::{FrameIo, Tap, TapError};

@@ -11,7 +11,7 @@ use virtio_bindings::virtio_net::{
 };
 use vm_memory::VolatileSlice;
 
-use crate::sys::{iovec, tap};
+use crate::sys::{inherited, iovec, tap};
 
 /// Bytes of the header before each frame (`virtio_net_hdr_v1`).
 pub const HEADER_SIZE: usize = 12;
@@ -63,6 +63,14 @@ pub enum TapError {
         /// The ioctl's reason.
         source: io::Error,
     },
+    /// There is nothing open under this number.
+    #[error("descriptor {number} was to be a tap: {source}; whoever starts the machine must pass it on open")]
+    Inherited {
+        /// The descriptor.
+        number: RawFd,
+        /// The reason.
+        source: io::Error,
+    },
     /// The descriptor is no tap with a header, or the kernel is very old.
     #[error(
         "cannot set up a tap ({what}): {source}; it must be opened with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR"
@@ -101,6 +109,16 @@ impl Tap {
         tap::set_interface(&file, name)
             .map_err(|source| TapError::Attach { name: name.to_owned(), source })?;
         Self::from_file(file)
+    }
+
+    /// Takes the tap that this process was given as the descriptor `number`, which stays open.
+    ///
+    /// # Errors
+    ///
+    /// There is no such descriptor, or it is no tap, see [`Self::from_file`].
+    pub fn inherited(number: RawFd) -> Result<Self, TapError> {
+        let fd = inherited::duplicate(number).map_err(|source| TapError::Inherited { number, source })?;
+        Self::from_file(fd.into())
     }
 
     /// Takes a tap that its owner has opened with `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`.

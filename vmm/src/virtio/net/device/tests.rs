@@ -14,7 +14,7 @@ use crate::virtio::testing::Buffer::{Readable, Writable};
 use crate::virtio::testing::{Driver, MEMORY_SIZE, hostile};
 
 const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x17];
-const CONFIG: NetConfig = NetConfig { mac: MAC, mtu: 1500 };
+const CONFIG: NetConfig = NetConfig { mac: Some(MacAddress(MAC)), mtu: 1500 };
 const VERSION_1: u64 = 1 << 32;
 const MERGEABLE: u64 = 1 << VIRTIO_NET_F_MRG_RXBUF;
 const SEGMENTS: u64 = 1 << VIRTIO_NET_F_GUEST_CSUM | 1 << VIRTIO_NET_F_GUEST_TSO4;
@@ -115,8 +115,9 @@ fn tells_address_and_mtu() {
 #[test]
 fn refuses_addresses_and_mtus_that_no_card_has() {
     let cable = || Cable { socket: UnixDatagram::unbound().unwrap(), offloads: Arc::default() };
-    let group = NetConfig { mac: [1, 0, 0, 0, 0, 1], ..CONFIG };
-    assert!(matches!(Net::new(group, cable()), Err(NetError::Mac(mac)) if mac == group.mac));
+    let mac = MacAddress([1, 0, 0, 0, 0, 1]);
+    let group = NetConfig { mac: Some(mac), ..CONFIG };
+    assert!(matches!(Net::new(group, cable()), Err(NetError::Mac(bad)) if bad == mac));
     assert!(matches!(Net::new(NetConfig { mtu: 67, ..CONFIG }, cable()), Err(NetError::Mtu(67))));
 }
 
