@@ -3,6 +3,7 @@
 //! [`machine`] is what its verbs have in common: the flags that describe a machine.
 
 mod boot;
+mod disk_flag;
 mod event_lines;
 mod machine;
 mod net_flag;

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::virtio::{MacAddress, RateLimiterConfig};
+pub use crate::virtio::block::{CacheMode, DiskConfig, IoEngine};
+pub use crate::virtio::rate_limit::{RateLimiterConfig, TokenBucketConfig};
+
+use crate::virtio::MacAddress;
 
 /// Least memory that holds the boot structures and any kernel at all, in MiB.
 const MIN_MEMORY_MIB: u32 = 4;
@@ -69,19 +72,6 @@ pub enum Engine {
     Kvm,
     /// Our interpreter.
     Soft,
-}
-
-/// A disk.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DiskConfig {
-    /// Raw image file or block device.
-    pub path: PathBuf,
-    /// The guest may not write.
-    #[serde(default)]
-    pub read_only: bool,
-    /// Up to 20 bytes that the guest sees as the serial number.
-    #[serde(default)]
-    pub id: String,
 }
 
 /// A network device.
@@ -216,7 +206,7 @@ mod tests {
     fn figures_out_of_range_are_refused() {
         let good = VmConfig::new("vmlinux", 128);
         good.check().unwrap();
-        let disk = DiskConfig { path: "d".into(), read_only: true, id: String::new() };
+        let disk = DiskConfig::new("d");
         for (bad, message) in [
             (VmConfig { vcpus: 2, ..good.clone() }, "exactly 1"),
             (VmConfig { memory_mib: 1, ..good.clone() }, "at least 4"),

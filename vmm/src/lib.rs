@@ -28,7 +28,8 @@ pub mod virtio;
 
 pub use boot::BootError;
 pub use config::{
-    ConfigError, DiskConfig, Engine, NetConfig, RngConfig, SerialConfig, TapSource, VmConfig, VsockConfig,
+    CacheMode, ConfigError, DiskConfig, Engine, IoEngine, NetConfig, RateLimiterConfig, RngConfig,
+    SerialConfig, TapSource, TokenBucketConfig, VmConfig, VsockConfig,
 };
 pub use cpu::{CpuError, Death};
 pub use events::{BootEvent, EventSink, Milestone};

@@ -1,10 +1,10 @@
 //! The flags that describe a machine without an image.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use vmm::{DiskConfig, RngConfig, Symbols, VmConfig};
+use vmm::{RngConfig, Symbols, VmConfig};
 
+use super::disk_flag::{self, Disk};
 use super::net_flag::Net;
 use super::vsock_flag::Vsock;
 
@@ -19,7 +19,7 @@ pub(super) struct MachineArgs {
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
     /// A disk, /dev/vda and so on in this order
-    #[arg(long, value_name = "FILE[,ro]")]
+    #[arg(long, value_name = disk_flag::FORM)]
     disk: Vec<Disk>,
     /// Random bytes of the host's, /dev/hwrng in the guest
     #[arg(long)]
@@ -55,47 +55,15 @@ impl MachineArgs {
             );
         }
         let symbols = self.symbols.or_else(|| Symbols::beside(&self.kernel));
-        let disks = self
-            .disk
-            .into_iter()
-            .map(|disk| DiskConfig { path: disk.path, read_only: disk.read_only, id: String::new() })
-            .collect();
         Ok(VmConfig {
             initrd: self.initrd,
             cmdline: self.cmdline,
             symbols,
-            disks,
+            disks: self.disk.into_iter().map(|Disk(config)| config).collect(),
             rng: self.rng.then(RngConfig::default),
             nets: self.net.into_iter().map(|Net(config)| config).collect(),
             vsock: self.vsock.map(|Vsock(config)| config),
             ..VmConfig::new(self.kernel, self.memory)
         })
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Disk {
-    path: PathBuf,
-    read_only: bool,
-}
-
-impl FromStr for Disk {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (path, read_only) = text.strip_suffix(",ro").map_or((text, false), |path| (path, true));
-        Ok(Self { path: path.into(), read_only })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn disks_are_writable_unless_said_otherwise() {
-        let disk = |text: &str| text.parse::<Disk>().map(|disk| (disk.path, disk.read_only));
-        assert_eq!(disk("a.img"), Ok(("a.img".into(), false)));
-        assert_eq!(disk("a.img,ro"), Ok(("a.img".into(), true)));
     }
 }

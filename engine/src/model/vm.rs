@@ -137,7 +137,7 @@ fn config(
     config.symbols = vmm::Symbols::beside(&config.kernel);
     config.initrd = Some(initramfs);
     config.cmdline = CMDLINE.to_owned();
-    let disk = |path: &Path, read_only, id: String| DiskConfig { path: path.to_owned(), read_only, id };
+    let disk = |path: &Path, read_only, id: String| DiskConfig { read_only, id, ..DiskConfig::new(path) };
     config.disks = layers.iter().enumerate().map(|(i, path)| disk(path, true, format!("layer{i}"))).collect();
     config.disks.push(disk(&instance.writable(), false, "writable".to_owned()));
     config.nets = nets;

@@ -28,7 +28,7 @@ use crate::virtio::device::SharedDevice;
 use crate::virtio::mmio::{MMIO_SIZE, QUEUE_NOTIFY};
 use crate::virtio::net::{NetError, TapError};
 use crate::virtio::vsock::VsockError;
-use crate::virtio::{self, Block, BlockConfig, EventLoop, MmioTransport, Net, Rng, Tap, Vsock};
+use crate::virtio::{self, Block, EventLoop, MmioTransport, Net, Rng, Tap, Vsock};
 
 /// Why a device could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -190,10 +190,7 @@ fn virtio_specs(config: &VmConfig) -> impl Iterator<Item = VirtioSpec<'_>> {
 
 fn make_virtio(spec: VirtioSpec<'_>) -> Result<SharedDevice, DeviceError> {
     Ok(match spec {
-        VirtioSpec::Disk(DiskConfig { path, read_only, id }) => {
-            let config = BlockConfig { id: id.clone(), path: path.clone(), read_only: *read_only };
-            Arc::new(Mutex::new(Block::open(&config)?))
-        }
+        VirtioSpec::Disk(config) => Arc::new(Mutex::new(Block::open(config)?)),
         VirtioSpec::Net(NetConfig { tap, mac, mtu }) => {
             let tap = match tap {
                 TapSource::Name(name) => Tap::open(name)?,

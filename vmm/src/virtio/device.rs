@@ -60,7 +60,8 @@ pub enum RestoreError {
 /// Everything a device needs to run, given to it when the driver has set DRIVER_OK.
 #[derive(Debug)]
 pub struct Activation {
-    /// The queues, in the order of [`VirtioDevice::queue_max_sizes`]; all of them are set up and checked.
+    /// The queues, in the order of [`VirtioDevice::queue_max_sizes`]; all of them are set up and checked. The last ones are
+    /// missing if the driver left them out, see [`VirtioDevice::required_queues`].
     pub queues: Vec<VirtQueue>,
     /// The negotiated feature bits.
     pub features: u64,
@@ -99,6 +100,11 @@ pub trait VirtioDevice: EventHandler + Send {
 
     /// The largest size of each queue, each a power of two. The length is the number of queues.
     fn queue_max_sizes(&self) -> &[u16];
+
+    /// How many queues from the first on the driver must set up; it may leave the others out.
+    fn required_queues(&self) -> usize {
+        self.queue_max_sizes().len()
+    }
 
     /// Reads the config space at `offset`; bytes beyond its end read as zero.
     fn read_config(&self, offset: u64, data: &mut [u8]);

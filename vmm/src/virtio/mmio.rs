@@ -301,8 +301,11 @@ impl MmioTransport {
         let interrupt = Arc::new(self.interrupt());
         let features = self.state.driver_features;
         let event_idx = features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0;
-        let mut queues = Vec::with_capacity(self.state.queues.len());
-        for (index, (setup, event)) in self.state.queues.iter().zip(self.queue_events.iter()).enumerate() {
+        let ready = self.state.queues.iter().rposition(|queue| queue.ready).map_or(0, |last| last + 1);
+        let wanted = ready.max(attach::lock(&self.device).required_queues());
+        let mut queues = Vec::with_capacity(wanted);
+        let setups = self.state.queues.iter().zip(self.queue_events.iter()).take(wanted);
+        for (index, (setup, event)) in setups.enumerate() {
             let ring =
                 setup.build(&self.memory, event_idx).map_err(|source| StartError::Queue { index, source })?;
             let event = event.try_clone().map_err(|source| StartError::Event { index, source })?;

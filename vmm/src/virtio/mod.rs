@@ -39,7 +39,7 @@ pub mod virtqueue;
 pub mod vsock;
 
 pub use attach::{Attachment, EventLoop};
-pub use block::{Block, BlockConfig};
+pub use block::{Block, DiskConfig};
 pub use device::{Activation, Counter, EventHandler, QueuePosition, RestoreError, VirtioDevice, Watch};
 pub use mmio::MmioTransport;
 pub use net::{MacAddress, Net, NetConfig, Tap};

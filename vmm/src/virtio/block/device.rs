@@ -1,39 +1,43 @@
-//! The block device model: parse a request, execute it on the [`Disk`], answer with a status byte.
+//! The block device: features, queues, and what the host may change while it runs. Requests are `model.rs`'s business.
 
-use std::io;
+use std::path::Path;
+use std::sync::Arc;
 
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_ID_BYTES,
-    VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP,
+    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_MQ, VIRTIO_BLK_F_RO,
+    VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_WRITE_ZEROES,
 };
 
-use crate::memory::GuestMemory;
 use crate::virtio::block::config;
-use crate::virtio::block::disk::{BlockConfig, BlockError, Disk};
-use crate::virtio::block::request::{Operation, Request};
-use crate::virtio::chain::Chain;
+use crate::virtio::block::disk::BlockError;
+use crate::virtio::block::disk_config::{CacheMode, DiskConfig, MAX_QUEUES};
+use crate::virtio::block::model::Model;
 use crate::virtio::config_space;
-use crate::virtio::device::{ActivateError, Activation, QueuePosition, VirtioDevice, device_type};
-use crate::virtio::segments::Segments;
+use crate::virtio::device::{
+    ActivateError, Activation, Counter, QueuePosition, VirtioDevice, Watch, device_type,
+};
+use crate::virtio::interrupt::Interrupt;
+use crate::virtio::rate_limit::RateLimiterConfig;
 use crate::virtio::virtqueue::VirtQueue;
 
-/// Descriptors in the request queue.
+/// Descriptors in a request queue.
 pub const QUEUE_SIZE: u16 = 256;
-const QUEUE_SIZES: [u16; 1] = [QUEUE_SIZE];
-const ID_SIZE: usize = VIRTIO_BLK_ID_BYTES as usize;
+/// The rate limit's timer.
+pub(super) const LIMIT: u32 = 0;
 
 /// A virtio disk.
 #[derive(Debug)]
 pub struct Block {
     model: Model,
-    queue: Option<VirtQueue>,
+    queue_sizes: Vec<u16>,
+    active: Option<Active>,
 }
 
-/// What answers requests; it holds nothing of the driver's.
+/// What exists only while the device is active.
 #[derive(Debug)]
-struct Model {
-    id: [u8; ID_SIZE],
-    disk: Disk,
+struct Active {
+    queues: Vec<VirtQueue>,
+    interrupt: Arc<Interrupt>,
 }
 
 impl Block {
@@ -42,69 +46,71 @@ impl Block {
     /// # Errors
     ///
     /// [`BlockError`] names the path.
-    pub fn open(config: &BlockConfig) -> Result<Self, BlockError> {
-        let mut id = [0; ID_SIZE];
-        let length = config.id.len().min(ID_SIZE);
-        id[..length].copy_from_slice(&config.id.as_bytes()[..length]);
-        Ok(Self { model: Model { id, disk: Disk::open(config)? }, queue: None })
+    pub fn open(config: &DiskConfig) -> Result<Self, BlockError> {
+        let queues = config.queues;
+        if !(1..=MAX_QUEUES).contains(&queues) {
+            return Err(BlockError::Queues { path: config.path.clone(), queues });
+        }
+        let queue_sizes = vec![QUEUE_SIZE; usize::from(queues)];
+        Ok(Self { model: Model::open(config)?, queue_sizes, active: None })
+    }
+
+    /// Follows a change of the host's: the disk's file has another size, or there is another file for it at `path`. The
+    /// guest is told of the new size.
+    ///
+    /// # Errors
+    ///
+    /// The new file cannot be used; the disk is what it was.
+    pub fn update(&mut self, path: Option<&Path>) -> Result<(), BlockError> {
+        if let Err(error) = self.model.disk.update(path) {
+            self.model.counters.update_fails += 1;
+            return Err(error);
+        }
+        self.model.counters.update_count += 1;
+        if let Some(active) = &self.active {
+            active.interrupt.config_changed();
+        }
+        Ok(())
+    }
+
+    /// Changes the rate limits that `config` names; requests that waited are looked at again.
+    ///
+    /// # Errors
+    ///
+    /// The host gives no timer.
+    pub fn update_rate_limiter(&mut self, config: &RateLimiterConfig) -> Result<(), BlockError> {
+        let path = || self.model.disk.path().to_owned();
+        self.model
+            .limiter
+            .update(config)
+            .map_err(|source| BlockError::Descriptors { path: path(), source })?;
+        self.model.counters.update_count += 1;
+        self.active.iter().flat_map(|active| &active.queues).for_each(VirtQueue::wake);
+        Ok(())
+    }
+
+    /// The driver has queued something.
+    pub(super) fn on_queue_event(&mut self, index: usize) {
+        self.model.counters.queue_event_count += 1;
+        self.process_queue(index);
+    }
+
+    /// Requests that waited for the rate limit may go on.
+    pub(super) fn on_limit(&mut self) {
+        self.model.counters.rate_limiter_event_count += 1;
+        self.model.limiter.on_timer();
+        (0..self.queue_sizes.len()).for_each(|index| self.process_queue(index));
     }
 
     /// Serves what the driver has queued.
-    pub(super) fn process_queue(&mut self) {
-        let Self { model, queue: Some(queue) } = self else { return };
-        queue.serve(|memory, chain| Some(model.answer(memory, chain)));
-    }
-}
-
-impl Model {
-    /// Executes one request. Returns the bytes written to the guest, as the used ring wants them.
-    fn answer(&self, memory: &GuestMemory, chain: Chain) -> u32 {
-        let request = Request::parse(memory, chain);
-        let (status, written) = match request.operation {
-            Ok(operation) => self.execute(memory, operation),
-            Err(error) => {
-                tracing::debug!(%error, "malformed block request");
-                (VIRTIO_BLK_S_IOERR, 0)
-            }
-        };
-        let Some(place) = request.status else { return 0 };
-        match place.copy_from(memory, &status.to_le_bytes()[..1]) {
-            Ok(()) => written + 1,
-            Err(error) => {
-                tracing::debug!(%error, "nowhere to put the status of a block request");
-                0
-            }
-        }
+    fn process_queue(&mut self, index: usize) {
+        let Self { model, active: Some(active), .. } = self else { return };
+        let Some(queue) = active.queues.get_mut(index) else { return };
+        queue.serve(|memory, chain| model.serve(memory, chain));
     }
 
-    /// The status, and the bytes written to the guest's buffers besides it.
-    fn execute(&self, memory: &GuestMemory, operation: Operation) -> (u32, u32) {
-        let result = match operation {
-            Operation::In { sector, data } => {
-                let length = data.len();
-                self.disk.read(memory, sector, data).map(|()| length)
-            }
-            Operation::Out { sector, data } => self.disk.write(memory, sector, data).map(|()| 0),
-            Operation::Flush => self.disk.flush().map(|()| 0),
-            Operation::GetId { data } => self.write_id(memory, &data),
-            Operation::Unsupported(kind) => {
-                tracing::debug!(kind, "unsupported block request");
-                return (VIRTIO_BLK_S_UNSUPP, 0);
-            }
-        };
-        match result {
-            Ok(length) => (VIRTIO_BLK_S_OK, u32::try_from(length).unwrap_or(u32::MAX - 1)),
-            Err(error) => {
-                tracing::debug!(%error, "block request failed");
-                (VIRTIO_BLK_S_IOERR, 0)
-            }
-        }
-    }
-
-    fn write_id(&self, memory: &GuestMemory, data: &Segments) -> io::Result<usize> {
-        let length = data.len().min(ID_SIZE);
-        data.copy_from(memory, &self.id[..length])?;
-        Ok(length)
+    pub(super) fn collect_watches(&mut self) -> Vec<Watch> {
+        self.model.limiter.take_watch(LIMIT).into_iter().collect()
     }
 }
 
@@ -114,33 +120,55 @@ impl VirtioDevice for Block {
     }
 
     fn features(&self) -> u64 {
-        let read_only = if self.model.disk.read_only() { 1 << VIRTIO_BLK_F_RO } else { 0 };
-        1 << VIRTIO_BLK_F_FLUSH | 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_BLK_SIZE | read_only
+        let writable = !self.model.disk.read_only();
+        [
+            (VIRTIO_BLK_F_SEG_MAX, true),
+            (VIRTIO_BLK_F_BLK_SIZE, true),
+            (VIRTIO_BLK_F_FLUSH, self.model.cache == CacheMode::Writeback),
+            (VIRTIO_BLK_F_MQ, self.queue_sizes.len() > 1),
+            (VIRTIO_BLK_F_RO, !writable),
+            (VIRTIO_BLK_F_DISCARD, writable),
+            (VIRTIO_BLK_F_WRITE_ZEROES, writable),
+        ]
+        .into_iter()
+        .fold(0, |bits, (bit, offered)| bits | u64::from(offered) << bit)
     }
 
     fn queue_max_sizes(&self) -> &[u16] {
-        &QUEUE_SIZES
+        &self.queue_sizes
+    }
+
+    fn required_queues(&self) -> usize {
+        1
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        config_space::read(&config::config_space(self.model.disk.sectors()), offset, data);
+        // No more than MAX_QUEUES.
+        let queues = u16::try_from(self.queue_sizes.len()).unwrap_or(MAX_QUEUES);
+        config_space::read(&config::config_space(self.model.disk.sectors(), queues), offset, data);
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
-        let given = activation.queues.len();
-        let [queue] = <[VirtQueue; 1]>::try_from(activation.queues)
-            .map_err(|_| ActivateError::QueueCount { wanted: QUEUE_SIZES.len(), given })?;
-        self.queue = Some(queue);
+        let Activation { queues, features, interrupt } = activation;
+        if queues.is_empty() || queues.len() > self.queue_sizes.len() {
+            return Err(ActivateError::QueueCount { wanted: self.queue_sizes.len(), given: queues.len() });
+        }
+        self.model.write_through = features & 1 << VIRTIO_BLK_F_FLUSH == 0;
+        self.active = Some(Active { queues, interrupt });
         Ok(())
     }
 
     fn reset(&mut self) {
-        self.queue = None;
+        self.active = None;
     }
 
     /// Requests are answered as they are taken.
     fn positions(&mut self) -> Vec<QueuePosition> {
-        self.queue.iter().map(VirtQueue::position).collect()
+        self.active.iter().flat_map(|active| &active.queues).map(VirtQueue::position).collect()
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        self.model.counters.list()
     }
 }
 

@@ -1,24 +1,16 @@
-//! The host side of a disk: a raw file or block device, opened and measured once.
+//! The host side of a disk: a raw file or block device.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use crate::memory::GuestMemory;
 use crate::virtio::block::config::SECTOR_SIZE;
+use crate::virtio::block::disk_config::{DiskConfig, MAX_QUEUES};
+use crate::virtio::block::request::Range;
+use crate::virtio::block::zeroes;
 use crate::virtio::segments::Segments;
-
-/// What a disk is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlockConfig {
-    /// The disk's serial, which the guest finds under `/sys/block/*/serial`; the first 20 bytes count.
-    pub id: String,
-    /// A raw file or block device.
-    pub path: PathBuf,
-    /// Refuse writes and tell the guest so.
-    pub read_only: bool,
-}
 
 /// A disk cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,11 +48,28 @@ pub enum BlockError {
         /// The file.
         path: PathBuf,
     },
+    /// None, or too many.
+    #[error("disk {path} cannot have {queues} queues; give it 1 to {MAX_QUEUES}")]
+    Queues {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for.
+        queues: u16,
+    },
+    /// No timer for the rate limit, or no eventfd for the ring.
+    #[error("the host gives no more descriptors for disk {path}; raise the limit of open files: {source}")]
+    Descriptors {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
 }
 
 /// An open disk.
 #[derive(Debug)]
 pub struct Disk {
+    path: PathBuf,
     file: File,
     sectors: u64,
     read_only: bool,
@@ -72,31 +81,62 @@ impl Disk {
     /// # Errors
     ///
     /// [`BlockError`] names the path.
-    pub fn open(config: &BlockConfig) -> Result<Self, BlockError> {
-        let path = || config.path.clone();
-        let failed = |source| BlockError::Open { path: config.path.clone(), source };
+    pub fn open(config: &DiskConfig) -> Result<Self, BlockError> {
+        Self::open_path(&config.path, config.read_only)
+    }
+
+    fn open_path(path: &Path, read_only: bool) -> Result<Self, BlockError> {
+        let failed = |source| BlockError::Open { path: path.to_owned(), source };
         // O_NONBLOCK: opening a pipe by mistake must not hang. It has no effect on files and block devices.
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .read(true)
-            .write(!config.read_only)
+            .write(!read_only)
             .custom_flags(libc::O_NONBLOCK)
-            .open(&config.path)
+            .open(path)
             .map_err(failed)?;
         let kind = file.metadata().map_err(failed)?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
-            return Err(BlockError::NotADisk { path: path() });
+            return Err(BlockError::NotADisk { path: path.to_owned() });
         }
-        if !config.read_only {
+        if !read_only {
             file.try_lock().map_err(|error| match error {
-                TryLockError::WouldBlock => BlockError::InUse { path: path() },
+                TryLockError::WouldBlock => BlockError::InUse { path: path.to_owned() },
                 TryLockError::Error(source) => failed(source),
             })?;
         }
-        let size = file.seek(SeekFrom::End(0)).map_err(failed)?;
-        if size == 0 || !size.is_multiple_of(SECTOR_SIZE) {
-            return Err(BlockError::Size { path: path(), size });
+        let sectors = measure(&file, path)?;
+        Ok(Self { path: path.to_owned(), file, sectors, read_only })
+    }
+
+    /// Follows a change that the host has made: the file at `path`, or the one that is open, has another size, or
+    /// there is another file at `path`. The caller has no request in progress.
+    ///
+    /// # Errors
+    ///
+    /// The new file cannot be used; the disk is what it was.
+    pub fn update(&mut self, path: Option<&Path>) -> Result<(), BlockError> {
+        let path = path.unwrap_or(&self.path);
+        // The same file is not opened again: its lock is ours.
+        if self.is_at(path) {
+            self.sectors = measure(&self.file, path)?;
+        } else {
+            *self = Self::open_path(path, self.read_only)?;
         }
-        Ok(Self { file, sectors: size / SECTOR_SIZE, read_only: config.read_only })
+        Ok(())
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        let identity = |data: std::fs::Metadata| (data.dev(), data.ino());
+        path == self.path && !path.exists()
+            || matches!(
+                (self.file.metadata().map(identity), path.metadata().map(identity)),
+                (Ok(own), Ok(other)) if own == other
+            )
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The disk's size in sectors of 512 bytes.
@@ -125,11 +165,37 @@ impl Disk {
     ///
     /// A read-only disk, outside of the disk, outside of guest memory, or the host's I/O error.
     pub fn write(&self, memory: &GuestMemory, sector: u64, data: Segments) -> io::Result<()> {
-        if self.read_only {
-            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
-        }
-        let offset = self.check(sector, data.len())?;
+        let offset = self.check_write(sector, data.len())?;
         data.write_to_file(memory, &self.file, offset)
+    }
+
+    /// Gives ranges back to the host.
+    ///
+    /// # Errors
+    ///
+    /// A read-only disk, outside of the disk, or the host's I/O error.
+    pub fn discard(&self, ranges: &[Range]) -> io::Result<()> {
+        self.each(ranges, |offset, range| zeroes::discard(&self.file, offset, range.bytes()))
+    }
+
+    /// Has ranges read as zeroes.
+    ///
+    /// # Errors
+    ///
+    /// A read-only disk, outside of the disk, or the host's I/O error.
+    pub fn write_zeroes(&self, ranges: &[Range]) -> io::Result<()> {
+        self.each(ranges, |offset, range| {
+            zeroes::write_zeroes(&self.file, offset, range.bytes(), range.unmap)
+        })
+    }
+
+    /// All ranges are checked before the first is touched.
+    fn each(&self, ranges: &[Range], change: impl Fn(u64, &Range) -> io::Result<()>) -> io::Result<()> {
+        let offset = |range: &Range| {
+            self.check_write(range.sector, usize::try_from(range.bytes()).unwrap_or(usize::MAX))
+        };
+        ranges.iter().try_for_each(|range| offset(range).map(drop))?;
+        ranges.iter().try_for_each(|range| change(offset(range)?, range))
     }
 
     /// Has the host put everything written so far on stable storage.
@@ -141,8 +207,16 @@ impl Disk {
         if self.read_only { Ok(()) } else { self.file.sync_data() }
     }
 
+    /// Like [`Self::check`], on a disk that may be written.
+    pub(super) fn check_write(&self, sector: u64, length: usize) -> io::Result<u64> {
+        if self.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        self.check(sector, length)
+    }
+
     /// The byte offset of `sector`, if `length` bytes from there are whole sectors of this disk.
-    fn check(&self, sector: u64, length: usize) -> io::Result<u64> {
+    pub(super) fn check(&self, sector: u64, length: usize) -> io::Result<u64> {
         let length = length as u64;
         let end = sector.checked_add(length / SECTOR_SIZE);
         if !length.is_multiple_of(SECTOR_SIZE) || end.is_none_or(|end| end > self.sectors) {
@@ -152,12 +226,22 @@ impl Disk {
     }
 }
 
+/// The size of a disk in sectors.
+fn measure(mut file: &File, path: &Path) -> Result<u64, BlockError> {
+    let failed = |source| BlockError::Open { path: path.to_owned(), source };
+    let size = file.seek(SeekFrom::End(0)).map_err(failed)?;
+    if size == 0 || !size.is_multiple_of(SECTOR_SIZE) {
+        return Err(BlockError::Size { path: path.to_owned(), size });
+    }
+    Ok(size / SECTOR_SIZE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn config(path: impl Into<PathBuf>, read_only: bool) -> BlockConfig {
-        BlockConfig { id: "disk".into(), path: path.into(), read_only }
+    fn config(path: impl Into<PathBuf>, read_only: bool) -> DiskConfig {
+        DiskConfig { read_only, ..DiskConfig::new(path) }
     }
 
     fn file(size: u64) -> tempfile::NamedTempFile {
@@ -199,6 +283,31 @@ mod tests {
         Disk::open(&config(file.path(), true)).unwrap();
         drop(writer);
         Disk::open(&config(file.path(), false)).unwrap();
+    }
+
+    #[test]
+    fn follows_a_file_that_changes_size_and_one_that_takes_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let (first, second) = (directory.path().join("first"), directory.path().join("second"));
+        let sized = |path: &Path, sectors: u64| File::create(path).unwrap().set_len(sectors * 512).unwrap();
+        sized(&first, 2);
+        sized(&second, 5);
+        let mut disk = Disk::open(&config(&first, false)).unwrap();
+        OpenOptions::new().write(true).open(&first).unwrap().set_len(3 * 512).unwrap();
+        disk.update(None).unwrap();
+        assert_eq!(disk.sectors(), 3);
+        disk.update(Some(&first)).unwrap();
+        std::fs::remove_file(&first).unwrap();
+        disk.update(None).unwrap();
+        assert_eq!(disk.sectors(), 3, "an open file needs no name");
+        disk.update(Some(&second)).unwrap();
+        assert_eq!((disk.sectors(), disk.path()), (5, second.as_path()));
+        // The new file is locked, and what cannot be used changes nothing.
+        assert!(matches!(Disk::open(&config(&second, false)), Err(BlockError::InUse { .. })));
+        assert!(matches!(disk.update(Some(directory.path())), Err(BlockError::Open { .. })));
+        OpenOptions::new().write(true).open(&second).unwrap().set_len(700).unwrap();
+        assert!(matches!(disk.update(None), Err(BlockError::Size { size: 700, .. })));
+        assert_eq!((disk.sectors(), disk.path()), (5, second.as_path()));
     }
 
     #[test]

@@ -1,12 +1,18 @@
 //! virtio-block: a disk backed by a raw file or block device (virtio 1.2, section 5.2).
 //!
-//! `request.rs` parses, `disk.rs` is the file, `device.rs` executes requests and answers them.
+//! `request.rs` parses, `model.rs` executes and answers, `disk.rs` and `zeroes.rs` are the host's file, `device.rs` owns the
+//! queues.
 
 pub mod config;
+mod counters;
 pub mod device;
 pub mod disk;
+pub mod disk_config;
 mod event_handler;
+mod model;
 pub mod request;
+mod zeroes;
 
 pub use device::Block;
-pub use disk::{BlockConfig, BlockError, Disk};
+pub use disk::{BlockError, Disk};
+pub use disk_config::{CacheMode, DiskConfig, IoEngine};

@@ -1,14 +1,17 @@
 //! The block device against a driver.
 
 use std::io::{Read, Seek, Write};
+use std::sync::Mutex;
 
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
+    VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
+    VIRTIO_BLK_T_WRITE_ZEROES,
 };
 use virtio_bindings::virtio_ring::VRING_DESC_F_INDIRECT;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
+use crate::virtio::rate_limit::TokenBucketConfig;
 use crate::virtio::testing::Buffer::{Readable, Writable};
 use crate::virtio::testing::{Descriptor, Driver, MEMORY_SIZE, NEXT, WRITE, hostile};
 
@@ -20,16 +23,23 @@ const NO_ANSWER: u8 = 0xee;
 
 struct Fixture {
     driver: Driver,
+    block: Arc<Mutex<Block>>,
     file: tempfile::NamedTempFile,
 }
 
 fn disk(read_only: bool) -> Fixture {
+    disk_with(|config| config.read_only = read_only)
+}
+
+fn disk_with(change: impl FnOnce(&mut DiskConfig)) -> Fixture {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     for sector in 0..SECTORS {
         file.write_all(&[sector as u8; 512]).unwrap();
     }
-    let config = BlockConfig { id: "layer-0".into(), path: file.path().into(), read_only };
-    Fixture { driver: Driver::started(Block::open(&config).unwrap()), file }
+    let mut config = DiskConfig { id: "layer-0".into(), ..DiskConfig::new(file.path()) };
+    change(&mut config);
+    let block = Arc::new(Mutex::new(Block::open(&config).unwrap()));
+    Fixture { driver: Driver::started_sharing(block.clone()), block, file }
 }
 
 fn header(kind: u32, sector: u64) -> [u8; 16] {
@@ -42,14 +52,44 @@ fn header(kind: u32, sector: u64) -> [u8; 16] {
 impl Fixture {
     /// Runs one request with the usual framing; returns status, bytes used, and the data buffer.
     fn request(&mut self, kind: u32, sector: u64, data: crate::virtio::testing::Buffer) -> (u8, u32) {
+        self.request_on(0, kind, sector, data)
+    }
+
+    fn request_on(
+        &mut self,
+        queue: usize,
+        kind: u32,
+        sector: u64,
+        data: crate::virtio::testing::Buffer,
+    ) -> (u8, u32) {
         let header = self.driver.put(&header(kind, sector));
         let status = self.driver.put(&[NO_ANSWER]);
-        let head = self.driver.queue(0, &[Readable(header, 16), data, Writable(status, 1)]);
-        self.driver.notify(0);
-        let used = self.driver.used(0);
+        let head = self.driver.queue(queue, &[Readable(header, 16), data, Writable(status, 1)]);
+        self.driver.notify(queue);
+        let used = self.driver.used(queue);
         assert_eq!(used.len(), 1);
         assert_eq!(used[0].0, head);
         (self.driver.get(status, 1)[0], used[0].1)
+    }
+
+    /// Runs a request whose data is a list of ranges: sector, sectors, flags.
+    fn ranges(&mut self, kind: u32, ranges: &[(u64, u32, u32)]) -> u8 {
+        let mut bytes = Vec::new();
+        for (sector, sectors, flags) in ranges {
+            bytes.extend(sector.to_le_bytes());
+            bytes.extend(sectors.to_le_bytes());
+            bytes.extend(flags.to_le_bytes());
+        }
+        let length = bytes.len() as u32;
+        let data = self.driver.put(&bytes);
+        let (status, used) = self.request(kind, 0, Readable(data, length));
+        assert_eq!(used, 1);
+        status
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        let counters = self.block.lock().unwrap().counters();
+        counters.into_iter().find(|counter| counter.name == name).unwrap().value
     }
 
     fn sector(&mut self, sector: u64) -> Vec<u8> {
@@ -119,7 +159,8 @@ fn refuses_what_it_must() {
         ("sector that overflows", VIRTIO_BLK_T_IN, u64::MAX, 512, IOERR),
         ("no whole sectors", VIRTIO_BLK_T_IN, 0, 511, IOERR),
         ("unknown type", 99, 0, 512, UNSUPP),
-        ("discard, not offered", 11, 0, 512, UNSUPP),
+        ("secure erase, not offered", 14, 0, 512, UNSUPP),
+        ("discard of nothing", 11, 0, 512, IOERR),
     ];
     for (name, kind, sector, length, wanted) in cases {
         let mut fixture = disk(false);
@@ -254,6 +295,182 @@ fn a_full_queue_is_served_in_one_go() {
     driver.notify(0);
     assert_eq!(driver.used(0).len(), 128);
     assert_eq!(driver.interrupts.count(), 1);
+}
+
+#[test]
+fn discarded_sectors_go_back_to_the_host_and_zeroed_ones_read_as_zeroes() {
+    let mut fixture = disk(false);
+    let discarded = fixture.ranges(VIRTIO_BLK_T_DISCARD, &[(8, 8, 0), (32, 16, 0)]);
+    assert_eq!(discarded, OK);
+    assert_eq!(fixture.ranges(VIRTIO_BLK_T_WRITE_ZEROES, &[(1, 2, 0)]), OK);
+    assert_eq!(fixture.ranges(VIRTIO_BLK_T_WRITE_ZEROES, &[(50, 1, 1)]), OK);
+    for sector in 0..SECTORS {
+        let holed = [1..3, 8..16, 32..48, 50..51].iter().any(|range| range.contains(&sector));
+        let wanted = if holed { 0 } else { sector as u8 };
+        assert_eq!(fixture.sector(sector), [wanted; 512], "{sector}");
+    }
+    assert_eq!(fixture.file.as_file().metadata().unwrap().len(), SECTORS * 512);
+    assert_eq!((fixture.counter("discard_count"), fixture.counter("discard_bytes")), (1, 24 * 512));
+    assert_eq!((fixture.counter("write_zeroes_count"), fixture.counter("write_zeroes_bytes")), (2, 3 * 512));
+}
+
+#[test]
+fn ranges_that_make_no_sense_change_nothing() {
+    const BOTH: [u32; 2] = [VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES];
+    let mut fixture = disk(false);
+    for kind in BOTH {
+        for (range, wanted) in [
+            ((0, u32::MAX, 0), IOERR),
+            ((SECTORS, 1, 0), IOERR),
+            ((SECTORS - 1, 2, 0), IOERR),
+            ((u64::MAX, 1, 0), IOERR),
+            ((0, 1, 2), UNSUPP),
+            ((0, 1, u32::MAX), UNSUPP),
+        ] {
+            assert_eq!(fixture.ranges(kind, &[range]), wanted, "{kind} {range:?}");
+        }
+        assert_eq!(fixture.ranges(kind, &[(1, 1, 0); 33]), IOERR, "too many ranges");
+        let data = fixture.driver.put(&[0; 24]);
+        assert_eq!(fixture.request(kind, 0, Readable(data, 24)).0, IOERR, "half a range");
+        assert_eq!(fixture.request(kind, 0, Readable(MEMORY_SIZE, 16)).0, IOERR, "not in memory");
+    }
+    assert_eq!(fixture.ranges(VIRTIO_BLK_T_DISCARD, &[(0, 1, 1)]), UNSUPP, "unmap is for zeroes");
+    assert_eq!(fixture.ranges(VIRTIO_BLK_T_DISCARD, &[(1, 1, 0), (SECTORS, 1, 0)]), IOERR);
+    assert!((0..SECTORS).all(|sector| fixture.sector(sector) == [sector as u8; 512]));
+    let mut fixture = disk(true);
+    for kind in BOTH {
+        assert_eq!(fixture.ranges(kind, &[(1, 1, 0)]), IOERR, "a read-only disk");
+    }
+}
+
+#[test]
+fn every_queue_is_served_and_a_driver_may_leave_the_last_ones_out() {
+    let mut fixture = disk_with(|config| config.queues = 4);
+    assert_eq!(fixture.driver.read32(0x122) & 0xffff, 4);
+    assert_ne!(fixture.driver.offered() & (1 << VIRTIO_BLK_F_MQ), 0);
+    let buffer = fixture.driver.allocate(512);
+    for queue in 0..4 {
+        let read = fixture.request_on(queue, VIRTIO_BLK_T_IN, queue as u64, Writable(buffer, 512));
+        assert_eq!(read, (OK, 513));
+        assert_eq!(fixture.driver.get(buffer, 512), [queue as u8; 512]);
+    }
+    let driver = &mut fixture.driver;
+    driver.negotiate(1 << 32);
+    driver.set_up_queues();
+    for queue in [2, 3] {
+        driver.write32(0x30, queue);
+        driver.write32(0x44, 0);
+    }
+    driver.write32(0x70, 0xf);
+    driver.run();
+    assert_eq!(driver.read32(0x70), 0xf, "two of four are enough");
+    driver.notify(3);
+    assert_eq!(fixture.request_on(1, VIRTIO_BLK_T_IN, 7, Writable(buffer, 512)), (OK, 513));
+    assert_eq!(fixture.block.lock().unwrap().positions().len(), 2);
+}
+
+#[test]
+fn a_disk_has_one_to_sixteen_queues() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(512).unwrap();
+    for queues in [0, 17, u16::MAX] {
+        let error =
+            Block::open(&DiskConfig { queues, ..DiskConfig::new(file.path()) }).unwrap_err().to_string();
+        assert!(error.contains("1 to 16"), "{error}");
+    }
+}
+
+#[test]
+fn an_unsafe_disk_does_not_ask_to_be_flushed() {
+    let mut fixture = disk_with(|config| config.cache = CacheMode::Unsafe);
+    assert_eq!(fixture.driver.offered() & (1 << VIRTIO_BLK_F_FLUSH), 0);
+    let buffer = fixture.driver.put(&[0xab; 512]);
+    assert_eq!(fixture.request(VIRTIO_BLK_T_OUT, 1, Readable(buffer, 512)), (OK, 1));
+}
+
+#[test]
+fn requests_beyond_the_rate_wait_their_turn_and_none_is_lost() {
+    let ops = TokenBucketConfig { size: 3, one_time_burst: None, refill_time: 60 };
+    let mut fixture = disk_with(|config| config.rate_limiter.ops = Some(ops));
+    let driver = &mut fixture.driver;
+    let buffer = driver.allocate(512);
+    let header = driver.put(&header(VIRTIO_BLK_T_IN, 5));
+    let status = driver.put(&[NO_ANSWER]);
+    for _ in 0..9 {
+        driver.queue(0, &[Readable(header, 16), Writable(buffer, 512), Writable(status, 1)]);
+    }
+    let start = std::time::Instant::now();
+    driver.notify(0);
+    let mut returned = driver.used(0).len();
+    assert!((3..9).contains(&returned), "{returned} at once");
+    while returned < 9 {
+        driver.events.run_with_timeout(1000).unwrap();
+        returned += driver.used(0).len();
+    }
+    assert!(start.elapsed() >= std::time::Duration::from_millis(110), "{:?}", start.elapsed());
+    assert!(fixture.counter("rate_limiter_throttled_events") > 0);
+    assert!(fixture.counter("rate_limiter_event_count") > 0);
+    assert_eq!(fixture.counter("read_count"), 9);
+}
+
+#[test]
+fn a_rate_limit_that_is_lifted_lets_waiting_requests_through() {
+    let hour = TokenBucketConfig { size: 512, one_time_burst: None, refill_time: 3_600_000 };
+    let mut fixture = disk_with(|config| config.rate_limiter.bandwidth = Some(hour));
+    let buffer = fixture.driver.allocate(512);
+    assert_eq!(fixture.request(VIRTIO_BLK_T_IN, 5, Writable(buffer, 512)), (OK, 513));
+    let driver = &mut fixture.driver;
+    let header = driver.put(&header(VIRTIO_BLK_T_IN, 6));
+    let status = driver.put(&[NO_ANSWER]);
+    driver.queue(0, &[Readable(header, 16), Writable(buffer, 512), Writable(status, 1)]);
+    driver.notify(0);
+    assert_eq!(driver.used(0), []);
+    let before = fixture.block.lock().unwrap().positions();
+    assert_eq!((before[0].next_available, before[0].next_used), (1, 1), "a chain that waits was not taken");
+    let none = TokenBucketConfig { size: 0, one_time_burst: None, refill_time: 0 };
+    let limits = RateLimiterConfig { bandwidth: Some(none), ops: None };
+    fixture.block.lock().unwrap().update_rate_limiter(&limits).unwrap();
+    fixture.driver.run();
+    assert_eq!(fixture.driver.used(0).len(), 1);
+    assert_eq!(fixture.driver.get(buffer, 512), [6; 512]);
+}
+
+#[test]
+fn the_guest_is_told_when_the_host_changes_the_size() {
+    let mut fixture = disk(false);
+    let generation = fixture.driver.read32(0xfc);
+    fixture.file.as_file().set_len(2 * SECTORS * 512).unwrap();
+    fixture.block.lock().unwrap().update(None).unwrap();
+    assert_eq!(fixture.driver.read32(0x60), 2, "a config interrupt");
+    assert_ne!(fixture.driver.read32(0xfc), generation);
+    assert_eq!(fixture.driver.read32(0x100), 2 * SECTORS as u32);
+    let buffer = fixture.driver.allocate(512);
+    assert_eq!(fixture.request(VIRTIO_BLK_T_IN, SECTORS, Writable(buffer, 512)), (OK, 513));
+    let absent = fixture.block.lock().unwrap().update(Some(Path::new("/no/such/disk")));
+    assert!(absent.unwrap_err().to_string().contains("/no/such/disk"));
+    assert_eq!(fixture.request(VIRTIO_BLK_T_IN, 1, Writable(buffer, 512)), (OK, 513));
+    assert_eq!((fixture.counter("update_count"), fixture.counter("update_fails")), (1, 1));
+}
+
+#[test]
+fn counts_what_it_did() {
+    let mut fixture = disk(false);
+    let buffer = fixture.driver.allocate(1024);
+    fixture.request(VIRTIO_BLK_T_IN, 0, Writable(buffer, 1024));
+    fixture.request(VIRTIO_BLK_T_OUT, 0, Readable(buffer, 512));
+    fixture.request(VIRTIO_BLK_T_IN, SECTORS, Writable(buffer, 512));
+    fixture.request(99, 0, Writable(buffer, 512));
+    for (name, wanted) in [
+        ("read_count", 1),
+        ("read_bytes", 1024),
+        ("write_count", 1),
+        ("write_bytes", 512),
+        ("execute_fails", 1),
+        ("invalid_reqs_count", 1),
+        ("queue_event_count", 4),
+    ] {
+        assert_eq!(fixture.counter(name), wanted, "{name}");
+    }
 }
 
 proptest::proptest! {
