@@ -25,7 +25,7 @@ pub(super) struct MachineArgs {
     #[arg(long)]
     rng: bool,
     /// A network card on a tap interface, eth0 and so on in this order
-    #[arg(long, value_name = "tap=NAME[,mac=ADDRESS][,mtu=BYTES]")]
+    #[arg(long, value_name = "tap=NAME[,mac=…][,mtu=BYTES][,bw=BYTES/S][,iops=FRAMES/S]")]
     net: Vec<Net>,
     /// A socket device: host programs connect at PATH, the guest reaches PATH_PORT
     #[arg(long, value_name = "PATH[,cid=NUMBER]")]

@@ -114,7 +114,11 @@ fn open_tap(engine: &crate::Engine, place: &Place) -> Result<Tap> {
 }
 
 fn net(place: &Place, tap: &Tap) -> NetConfig {
-    NetConfig { tap: TapSource::Fd(tap.as_fd().as_raw_fd()), mac: Some(MacAddress(place.mac)), mtu: MTU }
+    NetConfig {
+        mac: Some(MacAddress(place.mac)),
+        mtu: MTU,
+        ..NetConfig::new(TapSource::Fd(tap.as_fd().as_raw_fd()))
+    }
 }
 
 fn listen(path: &Path) -> Result<UnixListener> {

@@ -191,19 +191,27 @@ fn virtio_specs(config: &VmConfig) -> impl Iterator<Item = VirtioSpec<'_>> {
 fn make_virtio(spec: VirtioSpec<'_>) -> Result<SharedDevice, DeviceError> {
     Ok(match spec {
         VirtioSpec::Disk(config) => Arc::new(Mutex::new(Block::open(config)?)),
-        VirtioSpec::Net(NetConfig { tap, mac, mtu }) => {
-            let tap = match tap {
-                TapSource::Name(name) => Tap::open(name)?,
-                TapSource::Fd(number) => Tap::inherited(*number)?,
-            };
-            Arc::new(Mutex::new(Net::new(virtio::NetConfig { mac: *mac, mtu: *mtu }, tap)?))
-        }
+        VirtioSpec::Net(config) => Arc::new(Mutex::new(make_net(config)?)),
         VirtioSpec::Vsock(VsockConfig { cid, uds_path }) => {
             let config = virtio::VsockConfig { guest_cid: *cid, uds_path: uds_path.clone() };
             Arc::new(Mutex::new(Vsock::new(&config)?))
         }
         VirtioSpec::Rng(RngConfig { rate_limiter }) => Arc::new(Mutex::new(Rng::new(rate_limiter)?)),
     })
+}
+
+fn make_net(config: &NetConfig) -> Result<Net, DeviceError> {
+    let tap = match &config.tap {
+        TapSource::Name(name) => Tap::open(name)?,
+        TapSource::Fd(number) => Tap::inherited(*number)?,
+    };
+    let config = virtio::NetConfig {
+        mac: config.mac,
+        mtu: config.mtu,
+        receive_limits: config.rx_rate_limiter,
+        transmit_limits: config.tx_rate_limiter,
+    };
+    Ok(Net::new(config, tap)?)
 }
 
 /// Where the serial port's output goes; `None` for no port.

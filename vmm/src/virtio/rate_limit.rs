@@ -86,13 +86,23 @@ impl RateLimiter {
 
     /// Whether a request that moves `bytes` may be served now; it is counted if so. If not, the timer fires when it may.
     pub fn admit(&mut self, bytes: u64) -> bool {
+        let admitted = self.may_admit(bytes);
+        if admitted {
+            self.charge(bytes);
+        }
+        admitted
+    }
+
+    /// Whether a request that moves at least `bytes` may be served now. It is not counted: [`Self::charge`] it when its
+    /// length is known. If not, the timer fires when it may.
+    pub fn may_admit(&mut self, bytes: u64) -> bool {
         if self.waiting {
             return false;
         }
         if self.bandwidth.is_none() && self.ops.is_none() {
             return true;
         }
-        let wait = self.admit_at(bytes, now());
+        let wait = self.wait_at(bytes, now());
         if wait > Duration::ZERO {
             self.waiting = self.set_timer(wait.max(SHORTEST_WAIT));
         }
@@ -100,16 +110,22 @@ impl RateLimiter {
         !self.waiting
     }
 
-    /// Takes the tokens and returns zero, or takes none and says how long to wait.
-    fn admit_at(&mut self, bytes: u64, now: Duration) -> Duration {
-        let mut buckets = [(&mut self.bandwidth, bytes), (&mut self.ops, 1)]
-            .map(|(bucket, tokens)| bucket.as_mut().map(|bucket| (bucket, tokens)));
-        let waits = buckets.iter_mut().flatten().map(|(bucket, tokens)| bucket.wait(*tokens, now));
-        let wait = waits.max().unwrap_or_default();
-        if wait.is_zero() {
-            buckets.into_iter().flatten().for_each(|(bucket, tokens)| bucket.take(tokens));
+    /// Counts a request that was let through. What it moves beyond the limit is waited for by the next.
+    pub fn charge(&mut self, bytes: u64) {
+        let buckets = [(&mut self.bandwidth, bytes), (&mut self.ops, 1)];
+        for (bucket, tokens) in buckets {
+            if let Some(bucket) = bucket {
+                bucket.take(tokens);
+            }
         }
-        wait
+    }
+
+    /// How long a request has to wait; zero if there are tokens for it.
+    fn wait_at(&mut self, bytes: u64, now: Duration) -> Duration {
+        let buckets = [(&mut self.bandwidth, bytes), (&mut self.ops, 1)];
+        let waits =
+            buckets.into_iter().filter_map(|(bucket, tokens)| Some(bucket.as_mut()?.wait(tokens, now)));
+        waits.max().unwrap_or_default()
     }
 
     /// The wish to be told when the timer fires, with `token`, if the event loop does not have it yet. Ask from
@@ -181,12 +197,30 @@ mod tests {
     fn both_limits_hold_and_a_refused_request_costs_nothing() {
         let mut limiter = RateLimiter::new(&limits(Some((1000, 1000)), Some((2, 1000)))).unwrap();
         let start = now();
-        assert_eq!(limiter.admit_at(900, start), Duration::ZERO);
+        let mut admit = |bytes| {
+            let wait = limiter.wait_at(bytes, start);
+            if wait.is_zero() {
+                limiter.charge(bytes);
+            }
+            wait
+        };
+        assert_eq!(admit(900), Duration::ZERO);
         // Not enough bytes: the operation is not counted either.
-        assert!(limiter.admit_at(900, start) > Duration::from_millis(700));
-        assert_eq!(limiter.admit_at(50, start), Duration::ZERO);
+        assert!(admit(900) > Duration::from_millis(700));
+        assert_eq!(admit(50), Duration::ZERO);
         // Bytes enough, and no operation left.
-        assert!(limiter.admit_at(10, start) > Duration::from_millis(400));
+        assert!(admit(10) > Duration::from_millis(400));
+    }
+
+    #[test]
+    fn a_request_whose_length_shows_late_is_paid_for_by_the_next() {
+        let mut limiter = RateLimiter::new(&limits(Some((100, 100)), None)).unwrap();
+        assert!(limiter.may_admit(0));
+        limiter.charge(105);
+        assert!(!limiter.may_admit(0));
+        assert!(fires(&limiter, 10_000));
+        limiter.on_timer();
+        assert!(limiter.may_admit(0));
     }
 
     #[test]

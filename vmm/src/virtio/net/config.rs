@@ -1,6 +1,7 @@
 //! The network card's config space (virtio 1.2, section 5.1.4) and what it is made of.
 
 use crate::virtio::net::MacAddress;
+use crate::virtio::rate_limit::RateLimiterConfig;
 
 /// What a network card is made of, besides its tap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +10,10 @@ pub struct NetConfig {
     pub mac: Option<MacAddress>,
     /// Largest packet without the Ethernet header, in bytes, from 68 on.
     pub mtu: u16,
+    /// Limits of what goes to the guest.
+    pub receive_limits: RateLimiterConfig,
+    /// Limits of what comes from the guest.
+    pub transmit_limits: RateLimiterConfig,
 }
 
 /// Smallest MTU that IPv4 allows (RFC 791), and Linux with it.

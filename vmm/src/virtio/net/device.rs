@@ -1,19 +1,21 @@
 //! The network card: features, config space, and when the tap is watched.
 
+use std::io;
+
 use event_manager::EventSet;
-use virtio_bindings::virtio_net::{
-    VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6,
-    VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF,
-    VIRTIO_NET_F_MTU,
-};
+use virtio_bindings::virtio_net::{VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU};
 
 use crate::virtio::config_space;
-use crate::virtio::device::{ActivateError, Activation, QueuePosition, VirtioDevice, Watch, device_type};
+use crate::virtio::device::{
+    ActivateError, Activation, Counter, QueuePosition, VirtioDevice, Watch, device_type,
+};
 use crate::virtio::net::config::{MIN_MTU, NetConfig};
+use crate::virtio::net::counts::Counts;
 use crate::virtio::net::mac::MacAddress;
 use crate::virtio::net::receive::{Receiver, Stopped};
 use crate::virtio::net::tap::{FrameIo, Tap};
 use crate::virtio::net::transmit::transmit;
+use crate::virtio::rate_limit::{RateLimiter, RateLimiterConfig};
 use crate::virtio::virtqueue::VirtQueue;
 
 /// The queues: receive, transmit.
@@ -22,7 +24,10 @@ const QUEUE_SIZES: [u16; 2] = [256, 256];
 pub(super) const RECEIVE: usize = 0;
 /// Index of the queue with the guest's frames.
 pub(super) const TRANSMIT: usize = 1;
-const TAP: u32 = 0;
+/// Tokens of the tap and of the limits' timers.
+pub(super) const TAP: u32 = 0;
+pub(super) const RECEIVE_TIMER: u32 = 1;
+pub(super) const TRANSMIT_TIMER: u32 = 2;
 
 /// The card cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +38,9 @@ pub enum NetError {
     /// Too small for IPv4.
     #[error("an MTU of {0} is too small; use {MIN_MTU} or more")]
     Mtu(u16),
+    /// Its rate limits need timers.
+    #[error("the host gives no timer for a rate limit; raise the limit of open files: {0}")]
+    Timer(#[from] io::Error),
 }
 
 /// A virtio network card.
@@ -41,6 +49,9 @@ pub struct Net<T: FrameIo = Tap> {
     config: NetConfig,
     tap: T,
     queues: Option<Queues>,
+    receive_limit: RateLimiter,
+    transmit_limit: RateLimiter,
+    counts: Counts,
     /// The event loop watches the tap, or will as soon as it has carried out `watches`.
     watching: bool,
     watches: Vec<Watch>,
@@ -58,7 +69,7 @@ impl<T: FrameIo> Net<T> {
     ///
     /// # Errors
     ///
-    /// An address or MTU that no card can have.
+    /// An address or MTU that no card can have, or no timers for its limits.
     pub fn new(config: NetConfig, tap: T) -> Result<Self, NetError> {
         if let Some(mac) = config.mac.filter(|mac| mac.is_group()) {
             return Err(NetError::Mac(mac));
@@ -66,13 +77,22 @@ impl<T: FrameIo> Net<T> {
         if config.mtu < MIN_MTU {
             return Err(NetError::Mtu(config.mtu));
         }
-        Ok(Self { config, tap, queues: None, watching: false, watches: Vec::new() })
+        Ok(Self {
+            receive_limit: RateLimiter::new(&config.receive_limits)?,
+            transmit_limit: RateLimiter::new(&config.transmit_limits)?,
+            config,
+            tap,
+            queues: None,
+            counts: Counts::default(),
+            watching: false,
+            watches: Vec::new(),
+        })
     }
 
-    /// Moves frames to the guest, and watches the tap exactly while the guest can take more.
+    /// Moves frames to the guest, and watches the tap exactly while the guest can take more and the limit lets it.
     pub(super) fn receive(&mut self) {
         let Some(queues) = &mut self.queues else { return };
-        let stopped = queues.receiver.receive(&self.tap);
+        let stopped = queues.receiver.receive(&self.tap, &mut self.receive_limit, &mut self.counts);
         self.watch(stopped == Stopped::Drained);
     }
 
@@ -88,7 +108,37 @@ impl<T: FrameIo> Net<T> {
     /// Sends what the guest has queued.
     pub(super) fn transmit(&mut self) {
         let Some(queues) = &mut self.queues else { return };
-        transmit(&mut queues.transmit, &self.tap);
+        transmit(&mut queues.transmit, &self.tap, &mut self.transmit_limit, &mut self.counts);
+    }
+
+    /// A limit admits frames again.
+    pub(super) fn on_timer(&mut self, token: u32) {
+        if token == RECEIVE_TIMER {
+            self.receive_limit.on_timer();
+            self.receive();
+        } else {
+            self.transmit_limit.on_timer();
+            self.transmit();
+        }
+    }
+
+    /// Changes the limits that are named, see [`RateLimiter::update`]; frames that wait for them are looked at anew.
+    ///
+    /// # Errors
+    ///
+    /// The host gives no timer; the limit of frames to the guest may have changed already.
+    pub fn update_limits(
+        &mut self,
+        receive: &RateLimiterConfig,
+        transmit: &RateLimiterConfig,
+    ) -> io::Result<()> {
+        self.receive_limit.update(receive)?;
+        self.transmit_limit.update(transmit)?;
+        if let Some(queues) = &self.queues {
+            queues.receiver.wake();
+            queues.transmit.wake();
+        }
+        Ok(())
     }
 
     fn watch(&mut self, wanted: bool) {
@@ -105,7 +155,10 @@ impl<T: FrameIo> Net<T> {
     }
 
     pub(super) fn collect_watches(&mut self) -> Vec<Watch> {
-        std::mem::take(&mut self.watches)
+        let mut watches = std::mem::take(&mut self.watches);
+        watches.extend(self.receive_limit.take_watch(RECEIVE_TIMER));
+        watches.extend(self.transmit_limit.take_watch(TRANSMIT_TIMER));
+        watches
     }
 }
 
@@ -116,18 +169,7 @@ impl<T: FrameIo> VirtioDevice for Net<T> {
 
     fn features(&self) -> u64 {
         let mac = if self.config.mac.is_some() { 1 << VIRTIO_NET_F_MAC } else { 0 };
-        [
-            VIRTIO_NET_F_MTU,
-            VIRTIO_NET_F_CSUM,
-            VIRTIO_NET_F_HOST_TSO4,
-            VIRTIO_NET_F_HOST_TSO6,
-            VIRTIO_NET_F_GUEST_CSUM,
-            VIRTIO_NET_F_GUEST_TSO4,
-            VIRTIO_NET_F_GUEST_TSO6,
-            VIRTIO_NET_F_MRG_RXBUF,
-        ]
-        .into_iter()
-        .fold(mac, |bits, bit| bits | 1 << bit)
+        mac | 1 << VIRTIO_NET_F_MTU | 1 << VIRTIO_NET_F_MRG_RXBUF | self.tap.offloads()
     }
 
     fn queue_max_sizes(&self) -> &[u16] {
@@ -162,6 +204,10 @@ impl<T: FrameIo> VirtioDevice for Net<T> {
     fn positions(&mut self) -> Vec<QueuePosition> {
         let positions = |queues: &Queues| vec![queues.receiver.position(), queues.transmit.position()];
         self.queues.as_ref().map_or_else(Vec::new, positions)
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        self.counts.counters()
     }
 }
 

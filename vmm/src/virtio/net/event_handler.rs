@@ -1,9 +1,10 @@
-//! Which event wakes which part of the network card: its two queues, and the tap.
+//! Which event wakes which part of the network card: its two queues, the tap, and the timers
+//! of its limits.
 
 use event_manager::EventSet;
 
 use crate::virtio::device::{EventHandler, Watch};
-use crate::virtio::net::device::{Net, RECEIVE, TRANSMIT};
+use crate::virtio::net::device::{Net, RECEIVE, TAP, TRANSMIT};
 use crate::virtio::net::tap::FrameIo;
 
 impl<T: FrameIo> EventHandler for Net<T> {
@@ -15,7 +16,10 @@ impl<T: FrameIo> EventHandler for Net<T> {
         }
     }
 
-    fn on_fd(&mut self, _token: u32, ready: EventSet) {
+    fn on_fd(&mut self, token: u32, ready: EventSet) {
+        if token != TAP {
+            return self.on_timer(token);
+        }
         self.receive();
         if ready.intersects(EventSet::ERROR | EventSet::HANG_UP) {
             self.on_tap_broken();

@@ -7,12 +7,15 @@
 use std::collections::VecDeque;
 use std::io;
 
-use virtio_bindings::virtio_net::{VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_MRG_RXBUF};
+use virtio_bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
 use vm_memory::Permissions;
 
 use crate::virtio::chain::Chain;
 use crate::virtio::device::QueuePosition;
+use crate::virtio::net::counts::Counts;
+use crate::virtio::net::offloads;
 use crate::virtio::net::tap::{FrameIo, HEADER_SIZE};
+use crate::virtio::rate_limit::RateLimiter;
 use crate::virtio::segments::{Segments, SegmentsError};
 use crate::virtio::virtqueue::{BUDGET, VirtQueue};
 
@@ -28,6 +31,8 @@ pub enum Stopped {
     Drained,
     /// The guest has too few buffers, or the tap is broken: wait for the guest.
     Starved,
+    /// The rate limit is used up: wait for its timer.
+    Throttled,
 }
 
 /// A buffer that was taken from the queue and is still empty.
@@ -35,6 +40,15 @@ pub enum Stopped {
 struct Posted {
     head: u16,
     space: Segments,
+}
+
+/// Why a frame does not reach the guest.
+#[derive(Debug, thiserror::Error)]
+enum Dropped {
+    #[error("the guest has no room for it")]
+    NoRoom,
+    #[error("the guest's buffers: {0}")]
+    Buffers(#[from] SegmentsError),
 }
 
 /// The receiving half of the card.
@@ -53,10 +67,10 @@ pub struct Receiver {
 impl Receiver {
     /// A receiver for frames of at most `mtu` bytes, or of 64 KiB if the guest takes segments.
     pub fn new(queue: VirtQueue, features: u64, mtu: u16) -> Self {
-        let has = |bit: u32| features & (1 << bit) != 0;
-        let segments = has(VIRTIO_NET_F_GUEST_TSO4) || has(VIRTIO_NET_F_GUEST_TSO6);
+        let segments = offloads::takes_segments(features);
         let largest = if segments { MAX_FRAME } else { HEADER_SIZE + 14 + usize::from(mtu) };
-        Self { queue, posted: VecDeque::new(), capacity: 0, mergeable: has(VIRTIO_NET_F_MRG_RXBUF), largest }
+        let mergeable = features & (1 << VIRTIO_NET_F_MRG_RXBUF) != 0;
+        Self { queue, posted: VecDeque::new(), capacity: 0, mergeable, largest }
     }
 
     /// Where the queue stands if the buffers that are still empty were put back.
@@ -66,27 +80,57 @@ impl Receiver {
         QueuePosition { next_available: position.next_available.wrapping_sub(posted), ..position }
     }
 
-    /// Moves frames from the tap to the guest.
-    pub fn receive(&mut self, tap: &impl FrameIo) -> Stopped {
-        let mut delivered = false;
-        let stopped = self.receive_some(tap, &mut delivered);
-        if delivered {
+    /// Makes the event loop come back to the queue.
+    pub fn wake(&self) {
+        self.queue.wake();
+    }
+
+    /// Moves frames from the tap to the guest, as far as the limit admits them.
+    pub fn receive(&mut self, tap: &impl FrameIo, limit: &mut RateLimiter, counts: &mut Counts) -> Stopped {
+        let mut returned = false;
+        let stopped = self.receive_some(tap, limit, counts, &mut returned);
+        if returned {
             self.queue.signal();
         }
         stopped
     }
 
-    fn receive_some(&mut self, tap: &impl FrameIo, delivered: &mut bool) -> Stopped {
+    fn receive_some(
+        &mut self,
+        tap: &impl FrameIo,
+        limit: &mut RateLimiter,
+        counts: &mut Counts,
+        returned: &mut bool,
+    ) -> Stopped {
         for _ in 0..BUDGET {
-            if !self.post_enough(delivered) {
+            if !self.post_enough(returned) {
+                counts.no_rx_avail_buffer += 1;
                 return Stopped::Starved;
             }
-            match self.receive_one(tap) {
-                Ok(()) => *delivered = true,
+            // A frame's length is known only once it was taken from the tap.
+            if !limit.may_admit(0) {
+                counts.rx.throttled += 1;
+                return Stopped::Throttled;
+            }
+            let length = match self.read_frame(tap) {
+                Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Stopped::Drained,
                 Err(error) => {
                     tracing::warn!(%error, "cannot receive from a tap");
+                    counts.tap_read_fails += 1;
                     return Stopped::Starved;
+                }
+            };
+            let frame = length.saturating_sub(HEADER_SIZE);
+            limit.charge(frame as u64);
+            match self.deliver(length) {
+                Ok(()) => {
+                    *returned = true;
+                    counts.rx.passed(frame);
+                }
+                Err(reason) => {
+                    tracing::debug!(length, %reason, "dropped a frame for the guest");
+                    counts.rx.fails += 1;
                 }
             }
         }
@@ -127,26 +171,24 @@ impl Receiver {
         false
     }
 
-    fn receive_one(&mut self, tap: &impl FrameIo) -> io::Result<()> {
+    /// Reads a frame into the buffers and returns its length, header included.
+    fn read_frame(&self, tap: &impl FrameIo) -> io::Result<usize> {
         let mut slices = Vec::new();
         for buffer in &self.posted {
             slices.extend(buffer.space.slices(self.queue.memory(), Permissions::Write)?);
         }
-        let length = tap.receive(&slices)?;
-        drop(slices);
-        if length == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        match tap.receive(&slices)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            length => Ok(length),
         }
-        let cut_off = length == self.capacity && length < self.largest;
-        if length <= HEADER_SIZE || cut_off {
-            tracing::debug!(length, "dropped a frame for which the guest has no room");
-            return Ok(());
-        }
-        Ok(self.deliver(length)?)
     }
 
     /// Returns the buffers that the frame lies in, the header saying how many.
-    fn deliver(&mut self, length: usize) -> Result<(), SegmentsError> {
+    fn deliver(&mut self, length: usize) -> Result<(), Dropped> {
+        let cut_off = length == self.capacity && length < self.largest;
+        if length <= HEADER_SIZE || cut_off {
+            return Err(Dropped::NoRoom);
+        }
         let mut rest = length;
         let mut count: u16 = 0;
         for buffer in &self.posted {

@@ -6,12 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::fs::OFlags;
-use virtio_bindings::virtio_net::{
-    VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6,
-};
 use vm_memory::VolatileSlice;
 
 use crate::sys::{inherited, iovec, tap};
+use crate::virtio::net::offloads;
 
 /// Bytes of the header before each frame (`virtio_net_hdr_v1`).
 pub const HEADER_SIZE: usize = 12;
@@ -35,6 +33,9 @@ pub trait FrameIo: Send {
     ///
     /// The frame is malformed or cannot be taken now.
     fn send(&self, slices: &[VolatileSlice<'_>]) -> io::Result<usize>;
+
+    /// The feature bits of the offloads that the host has.
+    fn offloads(&self) -> u64;
 
     /// The guest takes frames as unfinished as its `features` say.
     ///
@@ -87,6 +88,8 @@ pub enum TapError {
 #[derive(Debug)]
 pub struct Tap {
     file: File,
+    /// The host's kernel knows UDP segments.
+    udp_segments: bool,
 }
 
 impl Tap {
@@ -134,8 +137,9 @@ impl Tap {
         // The size is a small constant.
         let size = i32::try_from(HEADER_SIZE).unwrap_or_default();
         tap::set_header_size(&file, size).map_err(set_up("header size"))?;
+        let udp_segments = tap::set_offload(&file, offloads::TAP_UDP).is_ok();
         tap::set_offload(&file, 0).map_err(set_up("offloads"))?;
-        Ok(Self { file })
+        Ok(Self { file, udp_segments })
     }
 }
 
@@ -158,35 +162,18 @@ impl FrameIo for Tap {
         iovec::write(&self.file, slices)
     }
 
-    fn set_offloads(&self, features: u64) -> io::Result<()> {
-        tap::set_offload(&self.file, offload_flags(features))
+    fn offloads(&self) -> u64 {
+        if self.udp_segments { offloads::BASIC | offloads::UDP } else { offloads::BASIC }
     }
-}
 
-/// The tap's words for what the guest takes. Segments are of no use without checksums (section 5.1.3.1).
-fn offload_flags(features: u64) -> u32 {
-    let has = |bit: u32| features & (1 << bit) != 0;
-    if !has(VIRTIO_NET_F_GUEST_CSUM) {
-        return 0;
+    fn set_offloads(&self, features: u64) -> io::Result<()> {
+        tap::set_offload(&self.file, offloads::tap_words(features))
     }
-    let tso4 = if has(VIRTIO_NET_F_GUEST_TSO4) { libc::TUN_F_TSO4 } else { 0 };
-    let tso6 = if has(VIRTIO_NET_F_GUEST_TSO6) { libc::TUN_F_TSO6 } else { 0 };
-    libc::TUN_F_CSUM | tso4 | tso6
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn offloads_follow_the_negotiated_features() {
-        let (csum, tso4, tso6) =
-            (1 << VIRTIO_NET_F_GUEST_CSUM, 1 << VIRTIO_NET_F_GUEST_TSO4, 1 << VIRTIO_NET_F_GUEST_TSO6);
-        let cases = [(0, 0), (csum, 1), (csum | tso4, 3), (csum | tso4 | tso6, 7), (tso4 | tso6, 0)];
-        for (features, wanted) in cases {
-            assert_eq!(offload_flags(features), wanted, "{features:#x}");
-        }
-    }
 
     #[test]
     fn refuses_names_that_no_interface_has() {

@@ -2,19 +2,32 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixDatagram;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use vm_memory::VolatileSlice;
+use virtio_bindings::virtio_net::{
+    VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_HOST_TSO4,
+};
+use vm_memory::{GuestAddress, VolatileSlice};
 
 use super::*;
+use crate::memory::GuestMemory;
 use crate::sys::iovec;
+use crate::virtio::net::offloads;
 use crate::virtio::net::tap::TapError;
 use crate::virtio::testing::Buffer::{Readable, Writable};
 use crate::virtio::testing::{Driver, MEMORY_SIZE, hostile};
 
+mod limits;
+
 const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x17];
-const CONFIG: NetConfig = NetConfig { mac: Some(MacAddress(MAC)), mtu: 1500 };
+const NO_LIMITS: RateLimiterConfig = RateLimiterConfig { bandwidth: None, ops: None };
+const CONFIG: NetConfig = NetConfig {
+    mac: Some(MacAddress(MAC)),
+    mtu: 1500,
+    receive_limits: NO_LIMITS,
+    transmit_limits: NO_LIMITS,
+};
 const VERSION_1: u64 = 1 << 32;
 const MERGEABLE: u64 = 1 << VIRTIO_NET_F_MRG_RXBUF;
 const SEGMENTS: u64 = 1 << VIRTIO_NET_F_GUEST_CSUM | 1 << VIRTIO_NET_F_GUEST_TSO4;
@@ -36,6 +49,9 @@ impl FrameIo for Cable {
     fn send(&self, slices: &[VolatileSlice<'_>]) -> std::io::Result<usize> {
         iovec::write(&self.socket, slices)
     }
+    fn offloads(&self) -> u64 {
+        offloads::BASIC
+    }
     fn set_offloads(&self, features: u64) -> std::io::Result<()> {
         self.offloads.store(features, Ordering::SeqCst);
         Ok(())
@@ -44,21 +60,24 @@ impl FrameIo for Cable {
 
 struct Guest {
     driver: Driver,
+    device: Arc<Mutex<Net<Cable>>>,
     /// The other end of the cable.
     host: UnixDatagram,
     offloads: Arc<AtomicU64>,
 }
 
 fn guest(features: u64) -> Guest {
+    guest_with(CONFIG, features)
+}
+
+fn guest_with(config: NetConfig, features: u64) -> Guest {
     let (host, ours) = UnixDatagram::pair().unwrap();
     host.set_nonblocking(true).unwrap();
     ours.set_nonblocking(true).unwrap();
-    let offloads = Arc::new(AtomicU64::new(0));
-    let cable = Cable { socket: ours, offloads: Arc::clone(&offloads) };
-    let mut driver = Driver::new(Net::new(CONFIG, cable).unwrap());
-    driver.start(VERSION_1 | features);
-    assert_eq!(driver.read32(0x70), 0xf);
-    Guest { driver, host, offloads }
+    let mut guest = Guest::on(config, host, ours);
+    guest.driver.start(VERSION_1 | features);
+    assert_eq!(guest.driver.read32(0x70), 0xf);
+    guest
 }
 
 /// A header as a tap gives it, and a frame of `length` bytes.
@@ -70,6 +89,29 @@ fn frame(length: usize) -> Vec<u8> {
 }
 
 impl Guest {
+    /// A driver that has not touched the device yet.
+    fn on(config: NetConfig, host: UnixDatagram, ours: UnixDatagram) -> Self {
+        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), MEMORY_SIZE as usize)]).unwrap();
+        let offloads = Arc::new(AtomicU64::new(0));
+        let cable = Cable { socket: ours, offloads: Arc::clone(&offloads) };
+        let device = Arc::new(Mutex::new(Net::new(config, cable).unwrap()));
+        Self { driver: Driver::sharing(device.clone(), memory), device, host, offloads }
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        let counters = self.device.lock().unwrap().counters();
+        counters.iter().find(|counter| counter.name == name).unwrap().value
+    }
+
+    fn positions(&self) -> Vec<QueuePosition> {
+        self.device.lock().unwrap().positions()
+    }
+
+    fn update(&mut self, receive: &RateLimiterConfig, transmit: &RateLimiterConfig) {
+        self.device.lock().unwrap().update_limits(receive, transmit).unwrap();
+        self.driver.run();
+    }
+
     fn give_buffers(&mut self, count: usize, size: u32) -> Vec<(u16, u64)> {
         let buffers = (0..count)
             .map(|_| {
@@ -302,10 +344,8 @@ fn a_tap_that_breaks_does_not_keep_the_event_loop_busy() {
     ours.set_nonblocking(true).unwrap();
     // From now on the socket is always ready and has never anything to read.
     ours.shutdown(std::net::Shutdown::Both).unwrap();
-    let cable = Cable { socket: ours, offloads: Arc::default() };
-    let mut driver = Driver::new(Net::new(CONFIG, cable).unwrap());
-    driver.start(VERSION_1);
-    let mut guest = Guest { driver, host, offloads: Arc::default() };
+    let mut guest = Guest::on(CONFIG, host, ours);
+    guest.driver.start(VERSION_1);
     guest.give_buffers(4, 1530);
     guest.driver.run();
     assert_eq!(guest.driver.used(RECEIVE), []);
