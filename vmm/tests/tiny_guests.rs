@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "each function is a test, which a macro makes of it")]
 
+mod snapshots;
 mod tiny;
 
 use std::os::fd::AsFd;

@@ -15,8 +15,8 @@ pub(crate) struct Machine {
     pub(crate) requests: std::sync::Arc<Requests>,
 }
 
-/// Carries out `exit` on `machine` and says how the vCPU goes on.
-pub(crate) fn handle(exit: Exit<'_>, machine: &Machine) -> Action {
+/// Carries out `exit` of vCPU `vcpu` on `machine` and says how that vCPU goes on.
+pub(crate) fn handle(exit: Exit<'_>, machine: &Machine, vcpu: u8) -> Action {
     match exit {
         Exit::PortRead { port, data } => machine.ports.read(port.into(), data),
         Exit::PortWrite { port, data } => machine.ports.write(port.into(), data),
@@ -24,7 +24,7 @@ pub(crate) fn handle(exit: Exit<'_>, machine: &Machine) -> Action {
         Exit::MmioWrite { address, data } => machine.mmio.write(address, data),
         Exit::Kicked => {}
     }
-    machine.requests.take()
+    machine.requests.take(vcpu)
 }
 
 #[cfg(test)]
@@ -46,10 +46,10 @@ mod tests {
         let i8042 = Arc::new(Mutex::new(I8042::new(machine.requests.clone())));
         machine.ports.insert(PORTS, PORTS_LEN, i8042).unwrap();
         let mut status = [0xff];
-        assert_eq!(handle(Exit::PortRead { port: 0x64, data: &mut status }, &machine), Action::Resume);
+        assert_eq!(handle(Exit::PortRead { port: 0x64, data: &mut status }, &machine, 0), Action::Resume);
         assert_eq!(status[0] & 0b10, 0, "the input buffer must be empty, or the guest waits");
         let exit = Exit::PortWrite { port: 0x64, data: &[0xfe] };
-        assert_eq!(handle(exit, &machine), Action::Stop(VmExit::Reset));
+        assert_eq!(handle(exit, &machine, 0), Action::Stop(VmExit::Reset));
     }
 
     #[test]
@@ -57,11 +57,11 @@ mod tests {
         let machine = machine();
         let mut data = [0; 4];
         assert_eq!(
-            handle(Exit::MmioRead { address: 0xd000_0000, data: &mut data }, &machine),
+            handle(Exit::MmioRead { address: 0xd000_0000, data: &mut data }, &machine, 0),
             Action::Resume
         );
         assert_eq!(data, [0xff; 4]);
-        assert_eq!(handle(Exit::PortWrite { port: 0xcf8, data: &[1, 2, 3, 4] }, &machine), Action::Resume);
+        assert_eq!(handle(Exit::PortWrite { port: 0xcf8, data: &[1, 2, 3, 4] }, &machine, 0), Action::Resume);
     }
 
     #[test]
@@ -76,18 +76,18 @@ mod tests {
         let mut machine = machine();
         machine.mmio.insert(0xd000_0000, 0x1000, Arc::new(Mutex::new(Echo))).unwrap();
         let mut data = [0; 4];
-        handle(Exit::MmioRead { address: 0xd000_0070, data: &mut data }, &machine);
+        handle(Exit::MmioRead { address: 0xd000_0070, data: &mut data }, &machine, 0);
         assert_eq!(data, [0x70; 4]);
     }
 
     #[test]
     fn a_kick_does_what_was_requested_and_only_once() {
         let machine = machine();
-        assert_eq!(handle(Exit::Kicked, &machine), Action::Resume);
+        assert_eq!(handle(Exit::Kicked, &machine, 0), Action::Resume);
         machine.requests.look_if_halted();
-        assert_eq!(handle(Exit::Kicked, &machine), Action::StopIfHalted);
-        assert_eq!(handle(Exit::Kicked, &machine), Action::Resume);
+        assert_eq!(handle(Exit::Kicked, &machine, 0), Action::StopIfHalted);
+        assert_eq!(handle(Exit::Kicked, &machine, 0), Action::Resume);
         machine.requests.end(VmExit::Stopped);
-        assert_eq!(handle(Exit::Kicked, &machine), Action::Stop(VmExit::Stopped));
+        assert_eq!(handle(Exit::Kicked, &machine, 0), Action::Stop(VmExit::Stopped));
     }
 }

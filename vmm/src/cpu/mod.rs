@@ -67,9 +67,25 @@ pub(crate) enum Action {
     Resume,
     /// Ends the guest.
     Stop(VmExit),
-    /// Ends the guest as powered off if it is halted with interrupts disabled, goes on otherwise.
+    /// Leaves the guest, at an instruction boundary and with nothing half done, to be run again later.
+    Pause,
+    /// Leaves the guest if it is halted with interrupts disabled, goes on otherwise.
     StopIfHalted,
 }
+
+/// Why the engine has left a guest that lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// It was told to end the guest.
+    Ended(VmExit),
+    /// It was told to pause. Running it again goes on where it was.
+    Paused,
+    /// This vCPU has halted with interrupts disabled: nothing but another vCPU can wake it.
+    Halted,
+}
+
+/// The state of a vCPU, or of what all of them share, as its engine writes it down: JSON.
+pub(crate) type Saved = Box<serde_json::value::RawValue>;
 
 /// Gets a vCPU out of the guest from any thread: it will exit with [`Exit::Kicked`] soon.
 pub(crate) trait Kick: Send + Sync {
@@ -88,11 +104,17 @@ pub(crate) trait CpuEngine: Send {
     /// The handle by which other threads kick this vCPU.
     fn kicker(&self) -> Arc<dyn Kick>;
 
-    /// Runs the guest on the calling thread until `handler` stops it.
+    /// Runs the guest on the calling thread, always the same one, until `handler` has it leave.
     ///
     /// # Errors
     /// The guest died, or the host failed.
-    fn run(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<VmExit, CpuError>;
+    fn run(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<Left, CpuError>;
+
+    /// The state of the vCPU, which is paused. Called on its thread.
+    ///
+    /// # Errors
+    /// The host did not say.
+    fn save(&mut self) -> Result<Saved, CpuError>;
 
     /// What there is to say about the run, where the engine counts that.
     fn profile(&mut self) -> Option<Profile> {

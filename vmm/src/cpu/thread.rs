@@ -1,11 +1,18 @@
 //! The thread that a vCPU runs on.
+//!
+//! ```text
+//!   in the guest ──Action::Pause──► parked: obeys commands ──Resume──► in the guest
+//!        │                              │
+//!        └───── end, death ─────────────┴── Resume after an end was asked for ──► over
+//! ```
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use super::exit::{self, Machine};
-use super::{CpuEngine, CpuError};
+use super::{Action, CpuEngine, CpuError, Left, Saved};
 use crate::events::{BootEvent, EventSink, Milestone};
 use crate::machine::{VmExit, raise};
 use crate::profile::Profile;
@@ -20,32 +27,93 @@ pub(crate) struct Outcome {
     pub(crate) profile: Option<Profile>,
 }
 
-/// Runs `cpu` on a thread named `vcpu0`; signals `ended` when it is over, whatever the outcome.
+/// What a parked vCPU is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Go on.
+    Resume,
+    /// Say what state the vCPU is in.
+    Save(Sender<Result<Saved, CpuError>>),
+}
+
+/// What the thread of a vCPU needs besides the vCPU.
+pub(crate) struct Place {
+    /// The vCPU's number.
+    pub(crate) index: u8,
+    /// What its exits can reach.
+    pub(crate) machine: Arc<Machine>,
+    /// Where the first entry and the end are recorded.
+    pub(crate) events: Arc<dyn EventSink>,
+    /// Told each time the vCPU is parked.
+    pub(crate) parked: Sender<u8>,
+    /// What to do then.
+    pub(crate) commands: Receiver<Command>,
+    /// Called when it is over, whatever the outcome: ends the other vCPUs.
+    pub(crate) over: Arc<dyn Fn() + Send + Sync>,
+    /// Signalled when it is over.
+    pub(crate) ended: Arc<OwnedFd>,
+}
+
+/// Runs `cpu` on a thread named after its number.
 ///
 /// # Errors
 /// The host gives no thread.
-pub(crate) fn spawn(
-    mut cpu: Box<dyn CpuEngine>,
-    machine: Machine,
-    events: Arc<dyn EventSink>,
-    ended: Arc<OwnedFd>,
-) -> Result<JoinHandle<Outcome>, CpuError> {
+pub(crate) fn spawn(mut cpu: Box<dyn CpuEngine>, place: Place) -> Result<JoinHandle<Outcome>, CpuError> {
+    let name = format!("vcpu{}", place.index);
     let body = move || {
-        let _signal = SignalOnDrop(ended);
-        events.record(BootEvent::now(Milestone::FirstRun));
-        let end = cpu.run(&mut |exit| exit::handle(exit, &machine));
-        events.record(BootEvent::now(Milestone::Exit));
+        let _end = OnDrop(&place);
+        let mark = |milestone| {
+            if place.index == 0 {
+                place.events.record(BootEvent::now(milestone));
+            }
+        };
+        let end = if place.machine.requests.take(place.index) == Action::Pause {
+            park(&mut *cpu, &place)
+        } else {
+            Ok(())
+        };
+        mark(Milestone::FirstRun);
+        let end = end.and_then(|()| run(&mut *cpu, &place));
+        mark(Milestone::Exit);
         Outcome { end, profile: cpu.profile() }
     };
-    let builder = thread::Builder::new().name("vcpu0".into()).stack_size(STACK);
+    let builder = thread::Builder::new().name(name).stack_size(STACK);
     builder.spawn(body).map_err(|error| CpuError::Thread(error.to_string()))
 }
 
-/// Signals even when the thread unwinds, so that nobody waits for ever.
-struct SignalOnDrop(Arc<OwnedFd>);
+fn run(cpu: &mut dyn CpuEngine, place: &Place) -> Result<VmExit, CpuError> {
+    let requests = &place.machine.requests;
+    loop {
+        match cpu.run(&mut |exit| exit::handle(exit, &place.machine, place.index))? {
+            Left::Ended(exit) => return Ok(exit),
+            Left::Halted if requests.halted(place.index) => return Ok(VmExit::PoweredOff),
+            Left::Halted => {}
+            Left::Paused => park(cpu, place)?,
+        }
+    }
+}
 
-impl Drop for SignalOnDrop {
+/// Obeys until told to go on.
+fn park(cpu: &mut dyn CpuEngine, place: &Place) -> Result<(), CpuError> {
+    let gone = || CpuError::Thread("nobody is left to resume it".into());
+    place.parked.send(place.index).map_err(|_| gone())?;
+    loop {
+        match place.commands.recv().map_err(|_| gone())? {
+            Command::Resume => return Ok(()),
+            Command::Save(answer) => {
+                // Whoever asked may have lost patience.
+                let _ = answer.send(cpu.save());
+            }
+        }
+    }
+}
+
+/// Says that it is over even when the thread unwinds, so that nobody waits for ever.
+struct OnDrop<'a>(&'a Place);
+
+impl Drop for OnDrop<'_> {
     fn drop(&mut self) {
-        raise(&self.0);
+        (self.0.over)();
+        raise(&self.0.ended);
     }
 }

@@ -5,26 +5,28 @@
 
 use std::sync::Arc;
 
-use kvm_bindings::{CpuId, KVM_MP_STATE_HALTED};
+use kvm_bindings::{CpuId, KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED, KVM_MP_STATE_UNINITIALIZED};
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 
 use super::internal_error::InternalError;
 use super::kick::Kicker;
 use super::port_access::port_access;
+use super::state::VcpuState;
 use super::without_hardware::{Repairs, SyscallWatch};
 use super::{Host, KvmError, KvmMachine, death, lapic, msrs, without_hardware};
 use crate::boot::Entry;
 use crate::cpu::registers;
-use crate::cpu::{Action, CpuEngine, CpuError, Exit, Kick};
-use crate::machine::VmExit;
+use crate::cpu::{Action, CpuEngine, CpuError, Exit, Kick, Left, Saved};
 use crate::memory::GuestMemory;
 
 const RFLAGS_IF: u64 = 1 << 9;
 
-/// The first (and so far only) vCPU of a machine.
+/// A vCPU of a machine.
 #[derive(Debug)]
 pub(crate) struct KvmCpu {
     fd: VcpuFd,
+    /// The registers that are worth saving.
+    msrs: Arc<[u32]>,
     memory: GuestMemory,
     kicker: Arc<Kicker>,
     repairs: Option<Repairs>,
@@ -35,7 +37,7 @@ pub(crate) struct KvmCpu {
 }
 
 impl KvmCpu {
-    /// Makes the vCPU and sets it up to start at `entry`.
+    /// Makes vCPU `index` as firmware leaves it.
     ///
     /// # Errors
     /// KVM refused.
@@ -43,22 +45,63 @@ impl KvmCpu {
         host: &Host,
         machine: &KvmMachine,
         memory: &GuestMemory,
-        entry: Entry,
+        index: u8,
     ) -> Result<Self, KvmError> {
         let needs_repairs = machine.needs_repairs()?;
-        let mut fd = machine.fd.create_vcpu(0).map_err(KvmError::call("create a vCPU"))?;
+        let mut fd = machine.fd.create_vcpu(index.into()).map_err(KvmError::call("create a vCPU"))?;
         let cpuid = set_cpuid(host, &fd, needs_repairs)?;
-        msrs::set_boot_msrs(&fd)?;
-        let mut sregs = fd.get_sregs().map_err(KvmError::call("read system registers"))?;
-        registers::set_system_registers(&mut sregs, entry, memory)
-            .map_err(|error| KvmError::call("build the first page tables")(std::io::Error::other(error)))?;
-        fd.set_sregs(&sregs).map_err(KvmError::call("set system registers"))?;
-        fd.set_regs(&registers::general_registers(entry)).map_err(KvmError::call("set general registers"))?;
-        lapic::set_local_inputs(&fd)?;
         let repairs = needs_repairs.then(|| Repairs::new(&mut fd, cpuid.as_slice()));
         let kicker = Arc::new(Kicker::new(&fd)?);
         let unwatched = needs_repairs.then(|| machine.fd.clone());
-        Ok(Self { fd, memory: memory.clone(), kicker, repairs, unwatched, watch: None })
+        let msrs = machine.saved_msrs();
+        Ok(Self { fd, msrs, memory: memory.clone(), kicker, repairs, unwatched, watch: None })
+    }
+
+    /// Sets the vCPU up to start: the first one at `entry`, the others when it tells them to.
+    ///
+    /// # Errors
+    /// KVM refused.
+    pub(crate) fn start_at(&self, entry: Option<Entry>) -> Result<(), KvmError> {
+        msrs::set_boot_msrs(&self.fd)?;
+        lapic::set_local_inputs(&self.fd)?;
+        let Some(entry) = entry else { return Ok(()) };
+        let mut sregs = self.fd.get_sregs().map_err(KvmError::call("read system registers"))?;
+        registers::set_system_registers(&mut sregs, entry, &self.memory)
+            .map_err(|error| KvmError::call("build the first page tables")(std::io::Error::other(error)))?;
+        self.fd.set_sregs(&sregs).map_err(KvmError::call("set system registers"))?;
+        let general = registers::general_registers(entry);
+        self.fd.set_regs(&general).map_err(KvmError::call("set general registers"))
+    }
+
+    /// Makes the vCPU the one that was saved, in a machine whose time is `elapsed_ns` later.
+    ///
+    /// # Errors
+    /// The state is not one of KVM's, or KVM refused it.
+    pub(crate) fn restore(&self, state: &Saved, elapsed_ns: u64) -> Result<(), KvmError> {
+        VcpuState::parse(state)?.set(&self.fd, elapsed_ns)
+    }
+
+    /// Completes what the last exit has begun, so that the registers are at an instruction boundary.
+    fn complete_exit(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<(), CpuError> {
+        loop {
+            self.kicker.exit_at_once();
+            match self.fd.run() {
+                // A long access goes on as another one.
+                Ok(VcpuExit::MmioRead(address, data)) => drop(handler(Exit::MmioRead { address, data })),
+                Ok(VcpuExit::MmioWrite(address, data)) => drop(handler(Exit::MmioWrite { address, data })),
+                Ok(VcpuExit::IoIn(..) | VcpuExit::IoOut(..)) => {
+                    port_access(self.fd.get_kvm_run(), handler);
+                }
+                Err(error) if error.errno() == libc::EINTR => break,
+                Ok(other) => {
+                    let cause = format!("unexpected exit {other:?} while pausing");
+                    return Err(self.death(cause, None));
+                }
+                Err(error) => return Err(KvmError::call("pause the guest")(error).into()),
+            }
+        }
+        self.kicker.settle();
+        Ok(())
     }
 
     /// Notices when the watch for system call set-up holds.
@@ -89,11 +132,14 @@ impl KvmCpu {
         }
     }
 
-    /// Whether the vCPU sleeps in `hlt` with interrupts disabled.
+    /// Whether the vCPU sleeps in `hlt` with interrupts disabled, or waits to be started.
     fn is_halted_for_good(&self) -> Result<bool, KvmError> {
         let state = self.fd.get_mp_state().map_err(KvmError::call("read the vCPU's state"))?;
-        if state.mp_state != KVM_MP_STATE_HALTED {
-            return Ok(false);
+        match state.mp_state {
+            // It was never started.
+            KVM_MP_STATE_UNINITIALIZED | KVM_MP_STATE_INIT_RECEIVED => return Ok(true),
+            KVM_MP_STATE_HALTED => {}
+            _ => return Ok(false),
         }
         let regs = self.fd.get_regs().map_err(KvmError::call("read general registers"))?;
         Ok(regs.rflags & RFLAGS_IF == 0)
@@ -147,7 +193,7 @@ impl CpuEngine for KvmCpu {
         self.kicker.clone()
     }
 
-    fn run(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<VmExit, CpuError> {
+    fn run(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<Left, CpuError> {
         self.kicker.adopt_thread();
         if let Some(machine) = self.unwatched.take() {
             self.watch = Some(SyscallWatch::begin(machine, self.kicker.clone())?);
@@ -155,11 +201,19 @@ impl CpuEngine for KvmCpu {
         loop {
             match self.run_once(handler)? {
                 Action::Resume => {}
-                Action::Stop(exit) => return Ok(exit),
-                Action::StopIfHalted if self.is_halted_for_good()? => return Ok(VmExit::PoweredOff),
+                Action::Stop(exit) => return Ok(Left::Ended(exit)),
+                Action::Pause => {
+                    self.complete_exit(handler)?;
+                    return Ok(Left::Paused);
+                }
+                Action::StopIfHalted if self.is_halted_for_good()? => return Ok(Left::Halted),
                 Action::StopIfHalted => {}
             }
         }
+    }
+
+    fn save(&mut self) -> Result<Saved, CpuError> {
+        Ok(VcpuState::get(&self.fd, &self.msrs)?.write()?)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::memory::{GuestMemory, layout};
 pub(crate) struct KvmMachine {
     pub(super) fd: Arc<VmFd>,
     probe: Probe,
+    msrs: Arc<[u32]>,
 }
 
 impl KvmMachine {
@@ -33,7 +34,7 @@ impl KvmMachine {
         // The dummy speaker answers port 0x61, which kernels read to calibrate by the PIT.
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         fd.create_pit2(pit).map_err(KvmError::call("create the timer"))?;
-        Ok(Self { fd, probe })
+        Ok(Self { fd, probe, msrs: host.saved_msrs()? })
     }
 
     /// Whether kernel-mode code of the guest is emulated, so that the repairs are needed. Waits for the probe the
@@ -43,6 +44,11 @@ impl KvmMachine {
     /// KVM did not even run the probe.
     pub(super) fn needs_repairs(&self) -> Result<bool, KvmError> {
         self.probe.result()
+    }
+
+    /// The model-specific registers that a snapshot keeps.
+    pub(super) fn saved_msrs(&self) -> Arc<[u32]> {
+        self.msrs.clone()
     }
 
     /// What a guest's kernel command line needs on this host, beyond the usual.

@@ -2,7 +2,7 @@
 //!
 //! [`Host`] is the open `/dev/kvm`, [`KvmMachine`] the virtual machine with its in-kernel interrupt controllers,
 //! [`KvmCpu`] its vCPU as a [`crate::cpu::CpuEngine`]. `msrs` and `lapic` set the state a vCPU
-//! starts with. What a KVM without hardware assistance needs besides is in `without_hardware`, and nowhere else.
+//! starts with, `state` is what a snapshot keeps. What a KVM without hardware assistance needs besides is in `without_hardware`, and nowhere else.
 //! `ring3` is the other way to use KVM there: for the guest's programs only, with its kernel in our interpreter.
 
 #![expect(
@@ -22,6 +22,7 @@ mod msrs;
 mod platform;
 mod port_access;
 mod ring3;
+mod state;
 mod syscall_msrs;
 mod without_hardware;
 
@@ -94,6 +95,14 @@ pub enum KvmError {
         "this kernel starts in 32-bit mode (PVH), which the software engine does not run; take one with the 64-bit boot protocol, or --engine kvm"
     )]
     Entry,
+    /// What a snapshot says of vCPUs or interrupt controllers makes no sense.
+    #[error("the saved state of {what} cannot be used: {problem}; take a new snapshot")]
+    State {
+        /// Of what.
+        what: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The repairs for a KVM without hardware assistance met something they cannot repair.
     #[error("on this KVM without hardware assistance, {0}")]
     Repair(String),
@@ -139,6 +148,15 @@ impl Host {
     /// Whether the CPU says that it has virtualisation. Where it has not, KVM emulates the guest's kernel.
     pub(crate) fn has_virtualisation() -> bool {
         without_hardware::has_virtualisation_flags()
+    }
+
+    /// The model-specific registers that KVM can save and put back.
+    ///
+    /// # Errors
+    /// KVM does not say.
+    fn saved_msrs(&self) -> Result<Arc<[u32]>, KvmError> {
+        let list = self.kvm.get_msr_index_list().map_err(KvmError::call("list model-specific registers"))?;
+        Ok(list.as_slice().into())
     }
 
     /// What KVM supports of CPUID, in the shape of a machine with one processor.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
 
+use super::state::MachineState;
 use super::{Host, KvmCpu, KvmError, KvmMachine};
-use crate::boot::Entry;
-use crate::cpu::CpuEngine;
+use crate::cpu::{CpuEngine, Saved};
 use crate::interrupt::InterruptLine;
-use crate::machine::Platform;
+use crate::machine::{Platform, Start};
 use crate::memory::GuestMemory;
 
 /// A machine of KVM, with everything in the kernel that can be.
@@ -43,8 +43,34 @@ impl Platform for KvmPlatform {
     }
 
     /// Gives KVM the memory only now: its wait for readers of the memory map would come on top of the probe's waits.
-    fn create_cpu(&mut self, entry: Entry, _: bool) -> Result<Box<dyn CpuEngine>, KvmError> {
+    fn create_cpus(
+        &mut self,
+        start: Start<'_>,
+        vcpus: u8,
+        _: bool,
+    ) -> Result<Vec<Box<dyn CpuEngine>>, KvmError> {
         self.machine.add_memory(&self.memory)?;
-        Ok(Box::new(KvmCpu::create(&self.host, &self.machine, &self.memory, entry)?))
+        let create = |index| KvmCpu::create(&self.host, &self.machine, &self.memory, index);
+        let cpus = (0..vcpus).map(create).collect::<Result<Vec<_>, _>>()?;
+        match start {
+            Start::Boot(entry) => {
+                for (cpu, entry) in
+                    cpus.iter().zip(std::iter::once(Some(entry)).chain(std::iter::repeat(None)))
+                {
+                    cpu.start_at(entry)?;
+                }
+            }
+            Start::Restore { platform, cpus: saved, elapsed_ns } => {
+                MachineState::parse(platform)?.set(&self.machine.fd, elapsed_ns)?;
+                for (cpu, state) in cpus.iter().zip(saved) {
+                    cpu.restore(state, elapsed_ns)?;
+                }
+            }
+        }
+        Ok(cpus.into_iter().map(|cpu| Box::new(cpu) as Box<dyn CpuEngine>).collect())
+    }
+
+    fn save(&self) -> Result<Saved, KvmError> {
+        MachineState::get(&self.machine.fd)?.write()
     }
 }

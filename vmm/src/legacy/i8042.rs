@@ -105,9 +105,9 @@ mod tests {
         let requests = Arc::new(Requests::default());
         let mut controller = I8042::new(requests.clone());
         assert_eq!(read(&mut controller, COMMAND), SYSTEM_FLAG);
-        assert_eq!(requests.take(), Action::Resume);
+        assert_eq!(requests.take(0), Action::Resume);
         controller.write(COMMAND, &[PULSE_RESET]);
-        assert_eq!(requests.take(), Action::Stop(VmExit::Reset));
+        assert_eq!(requests.take(0), Action::Stop(VmExit::Reset));
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
     fn wide_accesses_and_unused_ports_are_harmless() {
         let mut controller = I8042::new(Arc::default());
         controller.write(COMMAND, &[PULSE_RESET, 0]);
-        assert_eq!(controller.requests.take(), Action::Resume);
+        assert_eq!(controller.requests.take(0), Action::Resume);
         assert_eq!(read(&mut controller, 2), 0xff);
     }
 }

@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use vm_superio::Serial;
-use vm_superio::serial::SerialEvents;
+use vm_superio::serial::{SerialEvents, SerialState};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::BusDevice;
@@ -34,6 +35,25 @@ impl SerialEvents for InputRead {
     }
 }
 
+/// A port's registers and the input that waits in it, as a snapshot keeps them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct SavedSerial(#[serde(with = "State")] SerialState);
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "SerialState")]
+struct State {
+    baud_divisor_low: u8,
+    baud_divisor_high: u8,
+    interrupt_enable: u8,
+    interrupt_identification: u8,
+    line_control: u8,
+    line_status: u8,
+    modem_control: u8,
+    modem_status: u8,
+    scratch: u8,
+    in_buffer: Vec<u8>,
+}
+
 /// The port.
 pub(crate) struct SerialPort {
     uart: Serial<Trigger, InputRead, Box<dyn Write + Send>>,
@@ -42,13 +62,24 @@ pub(crate) struct SerialPort {
 
 impl SerialPort {
     /// A port that writes what the guest says to `out` and interrupts through `line`; `input_read` is signalled when
-    /// the guest has read all input.
+    /// the guest has read all input. It begins in `state`, by default that after power-on.
+    ///
+    /// # Errors
+    /// The state is of no serial port, or an interrupt that it has pending cannot be raised.
     pub(crate) fn new(
         line: Arc<dyn InterruptLine>,
         input_read: Option<Arc<EventFd>>,
         out: Box<dyn Write + Send>,
-    ) -> Self {
-        Self { uart: Serial::with_events(Trigger(line), InputRead(input_read), out), out_failed: false }
+        state: &SavedSerial,
+    ) -> io::Result<Self> {
+        let uart = Serial::from_state(&state.0, Trigger(line), InputRead(input_read), out)
+            .map_err(|error| io::Error::other(format!("the serial port cannot begin: {error}")))?;
+        Ok(Self { uart, out_failed: false })
+    }
+
+    /// The port's registers and the input that the guest has not read.
+    pub(crate) fn save(&self) -> SavedSerial {
+        SavedSerial(self.uart.state())
     }
 
     /// How many bytes of input the port takes now.
@@ -120,7 +151,13 @@ mod tests {
     #[test]
     fn what_the_guest_writes_comes_out() {
         let out = Shared::default();
-        let mut port = SerialPort::new(Arc::<CountingLine>::default(), None, Box::new(out.clone()));
+        let mut port = SerialPort::new(
+            Arc::<CountingLine>::default(),
+            None,
+            Box::new(out.clone()),
+            &SavedSerial::default(),
+        )
+        .unwrap();
         for byte in b"ok" {
             port.write(0, &[*byte]);
         }
@@ -133,7 +170,9 @@ mod tests {
     fn input_interrupts_and_reading_it_all_makes_room() {
         let line = Arc::new(CountingLine::default());
         let read = Arc::new(EventFd::new(libc::EFD_NONBLOCK).unwrap());
-        let mut port = SerialPort::new(line.clone(), Some(read.clone()), Box::new(io::sink()));
+        let mut port =
+            SerialPort::new(line.clone(), Some(read.clone()), Box::new(io::sink()), &SavedSerial::default())
+                .unwrap();
         port.write(1, &[1]); // receive interrupts on
         port.input(b"x").unwrap();
         assert_eq!(*line.0.lock().unwrap(), 1);
@@ -154,7 +193,9 @@ mod tests {
                 Ok(())
             }
         }
-        let mut port = SerialPort::new(Arc::<CountingLine>::default(), None, Box::new(Closed));
+        let mut port =
+            SerialPort::new(Arc::<CountingLine>::default(), None, Box::new(Closed), &SavedSerial::default())
+                .unwrap();
         port.write(0, b"x");
         assert!(port.out_failed);
         let mut status = [0];

@@ -1,9 +1,18 @@
-//! Booting as a list of steps.
+//! Starting a machine as a list of steps: from a kernel, or from a snapshot.
+//!
+//! ```text
+//!   build:   map memory ─► open engine ─► load kernel ─► place devices ─► describe machine ─► create vCPUs ─┐
+//!   restore: map a copy ─► open engine ────────────────► place devices ─► create vCPUs ─► restore devices ─┴─► Vm
+//! ```
 
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::devices::{DeviceError, Devices};
-use super::platform::{self, Platform};
+use super::platform::{self, Platform, Start};
+use super::running::Kept;
+use super::vcpus::Kickers;
 use super::{Requests, RunningVm};
 use crate::boot::{self, BootError, Cmdline, Entry, Kernel};
 use crate::config::{ConfigError, VmConfig};
@@ -12,7 +21,8 @@ use crate::cpu::{CpuEngine, CpuError};
 use crate::events::{BootEvent, EventSink, Milestone};
 use crate::kvm::KvmError;
 use crate::memory::{self, GuestMemory, MemoryError};
-use crate::virtio::EventLoop;
+use crate::snapshot::{Snapshot, SnapshotError, memory::DIFF_MARK_LEN, memory::Ram};
+use crate::virtio::{EventLoop, PersistError};
 
 /// Why a virtual machine could not be built. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -32,21 +42,25 @@ pub enum BuildError {
     /// A device cannot be set up.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The snapshot cannot be used.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// A device cannot go on from the snapshot.
+    #[error(transparent)]
+    Persist(#[from] PersistError),
     /// Threads could not be started.
     #[error(transparent)]
     Cpu(#[from] CpuError),
 }
 
-/// A virtual machine that is ready for its first instruction.
+/// A virtual machine that is ready for its next instruction.
 pub struct Vm {
-    pub(super) cpu: Box<dyn CpuEngine>,
+    pub(super) cpus: Vec<Box<dyn CpuEngine>>,
     pub(super) machine: Machine,
     pub(super) event_loop: EventLoop,
-    pub(super) requests: Arc<Requests>,
     pub(super) events: Arc<dyn EventSink>,
     pub(super) uses_terminal: bool,
-    pub(super) platform: Box<dyn Platform>,
-    pub(super) symbols: Option<std::path::PathBuf>,
+    pub(super) kept: Kept,
 }
 
 impl Vm {
@@ -64,23 +78,61 @@ impl Vm {
         reached(Milestone::KvmOpened);
         let kernel = boot::load_kernel(&memory, config.memory_bytes(), &config.kernel)?;
         reached(Milestone::KernelLoaded);
-        let devices = Devices::place(config, &memory, &*platform, events.clone())?;
+        let requests = Arc::new(Requests::new(config.vcpus));
+        let devices = Devices::place(config, &memory, &*platform, &requests, &events, None)?;
         reached(Milestone::DevicesPlaced);
         let entry = describe_machine(config, &memory, &kernel, &*platform, &devices)?;
-        let cpu = platform.create_cpu(entry, config.profile)?;
+        let cpus = platform.create_cpus(Start::Boot(entry), config.vcpus, config.profile)?;
+        Self::assemble(config.clone(), memory, Ram::Shared, platform, devices, cpus, events)
+    }
+
+    /// Builds the machine of `snapshot`, whose memory is in the file `memory`. That file must stay as it is while the
+    /// machine lives: its pages are the machine's until the machine writes them.
+    ///
+    /// # Errors
+    /// Says what cannot be had, and what to do about it.
+    pub fn restore(
+        snapshot: Snapshot,
+        memory: &Path,
+        events: Arc<dyn EventSink>,
+    ) -> Result<Self, BuildError> {
+        let reached = |milestone| events.record(BootEvent::now(milestone));
+        let config = &snapshot.config;
+        config.check()?;
+        reached(Milestone::ConfigParsed);
+        let file = open_memory(&snapshot, memory)?;
+        let memory = memory::map_copy_of(&file, config.memory_bytes())?;
+        reached(Milestone::MemoryMapped);
+        let mut platform = platform::open(config.engine, &memory)?;
+        reached(Milestone::KvmOpened);
+        let requests = Arc::new(Requests::new(config.vcpus));
+        let devices =
+            Devices::place(config, &memory, &*platform, &requests, &events, snapshot.serial.as_ref())?;
+        reached(Milestone::DevicesPlaced);
+        let start = Start::Restore {
+            platform: &snapshot.platform,
+            cpus: &snapshot.cpus,
+            elapsed_ns: snapshot.elapsed_ns(),
+        };
+        let cpus = platform.create_cpus(start, config.vcpus, config.profile)?;
+        devices.restore(snapshot.devices)?;
+        Self::assemble(snapshot.config, memory, Ram::Private(file), platform, devices, cpus, events)
+    }
+
+    fn assemble(
+        config: VmConfig,
+        memory: GuestMemory,
+        ram: Ram,
+        platform: Box<dyn Platform>,
+        devices: Devices,
+        cpus: Vec<Box<dyn CpuEngine>>,
+        events: Arc<dyn EventSink>,
+    ) -> Result<Self, BuildError> {
         let uses_terminal = devices.uses_terminal();
-        let (machine, event_loop, requests) = devices.into_running(cpu.kicker())?;
-        reached(Milestone::VcpusReady);
-        Ok(Self {
-            cpu,
-            machine,
-            event_loop,
-            requests,
-            events,
-            uses_terminal,
-            platform,
-            symbols: config.symbols.clone(),
-        })
+        let (machine, event_loop, devices) = devices.into_running(Kickers::of(&cpus))?;
+        let kept = Kept::new(config, memory, ram, platform, devices)?;
+        events.record(BootEvent::now(Milestone::VcpusReady));
+        Ok(Self { cpus, machine, event_loop, events, uses_terminal, kept })
     }
 
     /// Starts the guest.
@@ -88,8 +140,30 @@ impl Vm {
     /// # Errors
     /// The host gives no threads or descriptors.
     pub fn start(self) -> Result<RunningVm, BuildError> {
-        RunningVm::start(self)
+        RunningVm::start(self, false)
     }
+
+    /// Starts the machine without letting the guest run: [`RunningVm::resume`] does.
+    ///
+    /// # Errors
+    /// The host gives no threads or descriptors.
+    pub fn start_paused(self) -> Result<RunningVm, BuildError> {
+        RunningVm::start(self, true)
+    }
+}
+
+/// Opens the memory of a snapshot, which must be complete and of the right size.
+fn open_memory(snapshot: &Snapshot, path: &Path) -> Result<File, SnapshotError> {
+    let file = File::open(path).map_err(SnapshotError::file("open", path))?;
+    let found = file.metadata().map_err(SnapshotError::file("measure", path))?.len();
+    let expected = snapshot.config.memory_bytes();
+    if found == expected + DIFF_MARK_LEN {
+        return Err(SnapshotError::IsDiff(path.to_owned()));
+    }
+    if found != expected {
+        return Err(SnapshotError::MemorySize { path: path.to_owned(), found, expected });
+    }
+    Ok(file)
 }
 
 fn describe_machine(

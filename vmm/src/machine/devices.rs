@@ -20,15 +20,16 @@ use crate::kvm::KvmError;
 use crate::legacy::boot_timer::{BOOT_TIMER_PORT, BootTimer};
 use crate::legacy::console_input::ConsoleInput;
 use crate::legacy::i8042::{self, I8042};
-use crate::legacy::serial::{self, SerialPort};
+use crate::legacy::serial::{self, SavedSerial, SerialPort};
 use crate::memory::{GuestMemory, layout};
-use crate::virtio::attach::AttachError;
+use crate::snapshot::SnapshotError;
+use crate::virtio::attach::{AttachError, lock};
 use crate::virtio::block::BlockError;
 use crate::virtio::device::SharedDevice;
 use crate::virtio::mmio::{MMIO_SIZE, QUEUE_NOTIFY};
 use crate::virtio::net::{NetError, TapError};
 use crate::virtio::vsock::VsockError;
-use crate::virtio::{self, Block, EventLoop, MmioTransport, Net, Rng, Tap, Vsock};
+use crate::virtio::{self, Block, EventLoop, MmioTransport, Net, PersistError, Rng, SavedDevice, Tap, Vsock};
 
 /// Why a device could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +76,28 @@ enum VirtioSpec<'a> {
     Rng(&'a RngConfig),
 }
 
+/// The devices of a machine that runs, as its owner reaches them.
+pub(super) struct PlacedDevices {
+    /// In the order of their windows.
+    transports: Vec<Arc<Mutex<MmioTransport>>>,
+    serial: Option<Arc<Mutex<SerialPort>>>,
+}
+
+impl PlacedDevices {
+    /// The state of each virtio device, in the order of their windows. The machine is paused.
+    ///
+    /// # Errors
+    /// One has state that cannot be had.
+    pub(super) fn save(&self) -> Result<Vec<SavedDevice>, SnapshotError> {
+        Ok(self.transports.iter().map(|transport| lock(transport).save()).collect())
+    }
+
+    /// The state of the serial port.
+    pub(super) fn save_serial(&self) -> Option<SavedSerial> {
+        self.serial.as_ref().map(|port| lock(port).save())
+    }
+}
+
 /// Devices in their places, not yet running.
 pub(super) struct Devices {
     ports: Bus,
@@ -84,27 +107,31 @@ pub(super) struct Devices {
     serial: Option<(Arc<Mutex<SerialPort>>, Arc<EventFd>)>,
     serial_config: SerialConfig,
     virtio_windows: Vec<(u64, u32)>,
+    transports: Vec<Arc<Mutex<MmioTransport>>>,
 }
 
 impl Devices {
-    /// Makes and wires all devices of `config`.
+    /// Makes and wires all devices of `config`; the serial port goes on from `serial`, if that was saved.
     pub(super) fn place(
         config: &VmConfig,
         memory: &GuestMemory,
         platform: &dyn Platform,
-        events: Arc<dyn EventSink>,
+        requests: &Arc<Requests>,
+        events: &Arc<dyn EventSink>,
+        serial: Option<&SavedSerial>,
     ) -> Result<Self, DeviceError> {
         let event_loop = EventManager::new().map_err(|e| std::io::Error::other(e.to_string()))?;
         let mut devices = Self {
             ports: Bus::default(),
             mmio: Bus::default(),
             event_loop,
-            requests: Arc::default(),
+            requests: requests.clone(),
             serial: None,
             serial_config: config.serial.clone(),
             virtio_windows: Vec::new(),
+            transports: Vec::new(),
         };
-        devices.place_legacy(platform, events)?;
+        devices.place_legacy(platform, events.clone(), &serial.cloned().unwrap_or_default())?;
         let windows = (layout::VIRTIO_MMIO..).step_by(usize::try_from(layout::VIRTIO_MMIO_LEN).unwrap_or(1));
         for ((spec, base), irq) in virtio_specs(config).zip(windows).zip(layout::VIRTIO_IRQ..) {
             devices.place_virtio(make_virtio(spec)?, base, irq, memory, platform)?;
@@ -116,6 +143,7 @@ impl Devices {
         &mut self,
         platform: &dyn Platform,
         events: Arc<dyn EventSink>,
+        serial: &SavedSerial,
     ) -> Result<(), DeviceError> {
         let i8042 = Arc::new(Mutex::new(I8042::new(self.requests.clone())));
         self.ports.insert(i8042::PORTS, i8042::PORTS_LEN, i8042)?;
@@ -123,7 +151,7 @@ impl Devices {
         if let Some(out) = serial_output(&self.serial_config)? {
             let line = platform.interrupt_line(serial::IRQ)?;
             let input_read = Arc::new(EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?);
-            let port = Arc::new(Mutex::new(SerialPort::new(line, Some(input_read.clone()), out)));
+            let port = Arc::new(Mutex::new(SerialPort::new(line, Some(input_read.clone()), out, serial)?));
             self.ports.insert(serial::PORTS, serial::PORTS_LEN, port.clone())?;
             self.serial = Some((port, input_read));
         }
@@ -144,7 +172,9 @@ impl Devices {
             platform.notify_on_write(base + QUEUE_NOTIFY, queue, event)?;
         }
         transport.attach(&mut self.event_loop)?;
-        self.mmio.insert(base, MMIO_SIZE, Arc::new(Mutex::new(transport)))?;
+        let transport = Arc::new(Mutex::new(transport));
+        self.mmio.insert(base, MMIO_SIZE, transport.clone())?;
+        self.transports.push(transport);
         self.virtio_windows.push((base, irq));
         Ok(())
     }
@@ -164,19 +194,31 @@ impl Devices {
         self.serial_config == SerialConfig::Stdio
     }
 
-    /// Adds what needs the vCPU, and takes the parts apart for the threads that run them.
+    /// Makes the virtio devices what they were when a snapshot was taken.
+    ///
+    /// # Errors
+    /// The machine of the snapshot had others, or one cannot go on.
+    pub(super) fn restore(&self, saved: Vec<SavedDevice>) -> Result<(), PersistError> {
+        if saved.len() != self.transports.len() {
+            return Err(PersistError::Devices { saved: saved.len(), here: self.transports.len() });
+        }
+        self.transports.iter().zip(saved).try_for_each(|(transport, saved)| lock(transport).restore(saved))
+    }
+
+    /// Adds what needs the vCPUs, and takes the parts apart for the threads that run them.
     pub(super) fn into_running(
         mut self,
         kicker: Arc<dyn Kick>,
-    ) -> Result<(Machine, EventLoop, Arc<Requests>), DeviceError> {
+    ) -> Result<(Machine, EventLoop, PlacedDevices), DeviceError> {
         let uses_terminal = self.uses_terminal();
+        let serial = self.serial.as_ref().map(|(port, _)| port.clone());
         if let Some((port, input_read)) = self.serial.filter(|_| uses_terminal) {
             let input = ConsoleInput::new(port, input_read, self.requests.clone(), kicker.clone());
             self.event_loop.add_subscriber(Box::new(input));
         }
         self.event_loop.add_subscriber(Box::new(HaltWatch::new(self.requests.clone(), kicker)?));
-        let machine = Machine { ports: self.ports, mmio: self.mmio, requests: self.requests.clone() };
-        Ok((machine, self.event_loop, self.requests))
+        let machine = Machine { ports: self.ports, mmio: self.mmio, requests: self.requests };
+        Ok((machine, self.event_loop, PlacedDevices { transports: self.transports, serial }))
     }
 }
 

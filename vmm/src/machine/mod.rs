@@ -2,20 +2,22 @@
 //!
 //! ```text
 //!              threads
-//!   caller     Vm::build → Vm::start → RunningVm ─ wait, try_wait, exit_fd, stop
+//!   caller     Vm::build, Vm::restore → Vm::start → RunningVm ─ pause, snapshot, resume, wait, stop
 //!   "vmm"      event loop: virtio queues, taps, sockets, console input, halt watch
-//!   "vcpu0"    CpuEngine::run → exit::handle → buses → devices
+//!   "vcpuN"    CpuEngine::run → exit::handle → buses → devices
 //! ```
 
 mod builder;
 mod devices;
+mod event_thread;
 mod platform;
 mod requests;
 mod running;
+mod vcpus;
 
 pub use builder::{BuildError, Vm};
 pub use devices::DeviceError;
-pub(crate) use platform::Platform;
+pub(crate) use platform::{Platform, Start};
 pub(crate) use requests::Requests;
 pub use requests::VmExit;
 pub use running::RunningVm;

@@ -4,11 +4,27 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::boot::Entry;
 use crate::config::Engine;
-use crate::cpu::CpuEngine;
+use crate::cpu::{CpuEngine, Saved};
 use crate::interrupt::InterruptLine;
 use crate::kvm::{Host, KvmError, KvmPlatform};
 use crate::memory::GuestMemory;
 use crate::soft::SoftPlatform;
+
+/// How a machine's vCPUs begin.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Start<'a> {
+    /// The first one at this entry, the others when it starts them.
+    Boot(Entry),
+    /// All of them as they were saved.
+    Restore {
+        /// What [`Platform::save`] returned.
+        platform: &'a Saved,
+        /// What [`CpuEngine::save`] returned, for each.
+        cpus: &'a [Saved],
+        /// Nanoseconds that have passed since, by which the guest's clocks are put forward.
+        elapsed_ns: u64,
+    },
+}
 
 /// An engine's side of one machine.
 pub(crate) trait Platform: Send {
@@ -31,11 +47,22 @@ pub(crate) trait Platform: Send {
     /// KVM refused.
     fn notify_on_write(&self, address: u64, value: u32, event: &EventFd) -> Result<(), KvmError>;
 
-    /// The vCPU, about to start at `entry`, which keeps a profile if asked to and able.
+    /// The vCPUs, about to start, which keep a profile if asked to and able. Called once.
     ///
     /// # Errors
-    /// KVM refused, or the engine cannot start a guest this way.
-    fn create_cpu(&mut self, entry: Entry, profile: bool) -> Result<Box<dyn CpuEngine>, KvmError>;
+    /// KVM refused, the engine cannot start a guest this way, or the saved state is damaged.
+    fn create_cpus(
+        &mut self,
+        start: Start<'_>,
+        vcpus: u8,
+        profile: bool,
+    ) -> Result<Vec<Box<dyn CpuEngine>>, KvmError>;
+
+    /// The state of what the vCPUs share: interrupt controllers, timer, clock. They are paused.
+    ///
+    /// # Errors
+    /// KVM did not say.
+    fn save(&self) -> Result<Saved, KvmError>;
 }
 
 /// Opens the engine that `choice` names, for a machine with `memory`.

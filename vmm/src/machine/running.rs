@@ -1,58 +1,131 @@
 //! A running virtual machine, as whoever started it holds it.
+//!
+//! ```text
+//!              ┌──────── pause ─────────┐
+//!   start ──► running               paused ◄── start_paused
+//!              │ ▲────── resume ────────┘ └──► snapshot
+//!              ▼
+//!            ended ◄── the guest, stop
+//! ```
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
-use event_manager::{EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::builder::{BuildError, Vm};
-use super::{Platform, Requests, VmExit};
-use crate::cpu::thread::{self as vcpu_thread, Outcome};
-use crate::cpu::{CpuError, Kick};
+use super::devices::PlacedDevices;
+use super::event_thread::EventThread;
+use super::vcpus::Vcpus;
+use super::{Platform, VmExit};
+use crate::config::VmConfig;
+use crate::cpu::CpuError;
+use crate::cpu::thread::Outcome;
 use crate::legacy::terminal::RawTerminal;
+use crate::memory::GuestMemory;
 use crate::profile::Profile;
+use crate::snapshot::memory::{self, Ram};
+use crate::snapshot::{Snapshot, SnapshotError, SnapshotKind, cpu_model, format, wall_clock_ns};
 use crate::symbols::Symbols;
-use crate::virtio::EventLoop;
 
-/// Enough for the devices' event handlers; only what is touched becomes resident.
-const STACK: usize = 256 << 10;
+/// What a running machine keeps besides its threads: all that a snapshot is made of.
+pub(super) struct Kept {
+    config: VmConfig,
+    memory: GuestMemory,
+    ram: Mutex<Ram>,
+    /// The page map of this process.
+    pages: File,
+    platform: Box<dyn Platform>,
+    devices: PlacedDevices,
+}
+
+impl Kept {
+    /// Puts it together.
+    pub(super) fn new(
+        mut config: VmConfig,
+        memory: GuestMemory,
+        ram: Ram,
+        platform: Box<dyn Platform>,
+        devices: PlacedDevices,
+    ) -> Result<Self, SnapshotError> {
+        config.engine = config.engine.on_this_host();
+        Ok(Self { config, memory, ram: Mutex::new(ram), pages: memory::page_map()?, platform, devices })
+    }
+}
 
 /// A guest that runs on threads of its own. Dropping it stops the guest.
 pub struct RunningVm {
-    /// `None` once the outcome has been handed out.
-    vcpu: Option<JoinHandle<Outcome>>,
-    event_thread: Option<JoinHandle<()>>,
-    quit: Arc<OwnedFd>,
+    vcpus: Vcpus,
     ended: Arc<OwnedFd>,
-    requests: Arc<Requests>,
-    kicker: Arc<dyn Kick>,
     _terminal: Option<RawTerminal>,
-    symbols: Option<PathBuf>,
-    _platform: Box<dyn Platform>,
+    kept: Kept,
+    /// Last: devices serve until no vCPU runs.
+    event_thread: EventThread,
 }
 
 impl RunningVm {
-    pub(super) fn start(vm: Vm) -> Result<Self, BuildError> {
-        let (quit, ended) = (signal()?, signal()?);
+    pub(super) fn start(vm: Vm, paused: bool) -> Result<Self, BuildError> {
+        let ended = signal()?;
         let terminal = vm.uses_terminal.then(RawTerminal::enter);
-        let kicker = vm.cpu.kicker();
-        let mut running = Self {
-            vcpu: None,
-            event_thread: Some(spawn_event_thread(vm.event_loop, quit.clone())?),
-            quit,
-            ended,
-            requests: vm.requests,
-            kicker,
-            _terminal: terminal,
-            symbols: vm.symbols,
-            _platform: vm.platform,
+        let event_thread = EventThread::spawn(vm.event_loop)?;
+        let vcpus = Vcpus::spawn(vm.cpus, &Arc::new(vm.machine), &vm.events, &ended, paused)?;
+        Ok(Self { vcpus, ended, _terminal: terminal, kept: vm.kept, event_thread })
+    }
+
+    /// The machine as it was configured, its engine decided.
+    pub fn config(&self) -> &VmConfig {
+        &self.kept.config
+    }
+
+    /// Has the guest stand still, with all its devices. Does nothing if it does already.
+    ///
+    /// # Errors
+    /// The guest has ended.
+    pub fn pause(&self) -> Result<(), CpuError> {
+        self.vcpus.pause()?;
+        self.event_thread.hold();
+        Ok(())
+    }
+
+    /// Lets a paused guest go on.
+    pub fn resume(&self) {
+        self.event_thread.release();
+        self.vcpus.resume();
+    }
+
+    /// Whether the guest stands still.
+    pub fn is_paused(&self) -> bool {
+        self.vcpus.is_paused()
+    }
+
+    /// Writes the paused machine to two files, `state` and `memory`, which another process can start from by
+    /// [`Vm::restore`]. The machine can go on afterwards. Disks are not copied: they must be as they are now when the
+    /// snapshot is used.
+    ///
+    /// # Errors
+    /// The machine is not paused, a file cannot be written, or there is nothing that a diff could differ from. Files of
+    /// those names stay as they were.
+    pub fn snapshot(&self, state: &Path, memory: &Path, kind: SnapshotKind) -> Result<(), SnapshotError> {
+        let kept = &self.kept;
+        let saved = Snapshot {
+            config: kept.config.clone(),
+            taken_at_ns: wall_clock_ns(),
+            cpu_model: cpu_model(),
+            cpus: self.vcpus.save()?,
+            platform: kept.platform.save()?,
+            devices: kept.devices.save()?,
+            serial: kept.devices.save_serial(),
         };
-        running.vcpu = Some(vcpu_thread::spawn(vm.cpu, vm.machine, vm.events, running.ended.clone())?);
-        Ok(running)
+        let ram = kept.ram.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match (kind, &*ram) {
+            (SnapshotKind::Full, ram) => memory::write_full(&kept.memory, ram, &kept.pages, memory),
+            (SnapshotKind::Diff, Ram::Private(_)) => memory::write_diff(&kept.memory, &kept.pages, memory),
+            (SnapshotKind::Diff, Ram::Shared) => return Err(SnapshotError::NoBase),
+        }
+        .map_err(SnapshotError::file("write", memory))?;
+        format::write(state, &saved)
     }
 
     /// A descriptor that becomes readable when the guest has ended, and stays so.
@@ -93,10 +166,8 @@ impl RunningVm {
 
     /// Asks the guest to end without waiting for it: [`Self::exit_fd`] tells when it has.
     pub fn request_stop(&self) {
-        self.requests.end(VmExit::Stopped);
-        if let Err(error) = self.kicker.kick() {
-            tracing::error!(%error, "cannot kick the vCPU");
-        }
+        self.event_thread.release();
+        self.vcpus.end(VmExit::Stopped);
     }
 
     /// Waits for the end of the guest, like [`Self::wait`], and tells what the engine has counted, if it has.
@@ -113,14 +184,12 @@ impl RunningVm {
     }
 
     fn outcome(&mut self) -> Result<Outcome, CpuError> {
-        let vcpu =
-            self.vcpu.take().ok_or_else(|| CpuError::Thread("its end has been reported already".into()))?;
-        vcpu.join().map_err(|_| CpuError::Thread("it panicked".into()))
+        self.vcpus.join()
     }
 
     /// Adds the kernel's name for the place of a death, where symbols were given.
     fn name_place(&self, mut error: CpuError) -> CpuError {
-        if let (CpuError::Died(death), Some(path)) = (&mut error, &self.symbols) {
+        if let (CpuError::Died(death), Some(path)) = (&mut error, &self.kept.config.symbols) {
             match Symbols::read(path) {
                 Ok(symbols) => death.name_place(&symbols),
                 Err(error) => tracing::warn!(%error, "no symbol for the place where the guest died"),
@@ -132,20 +201,17 @@ impl RunningVm {
 
 impl Drop for RunningVm {
     fn drop(&mut self) {
-        if self.vcpu.is_some() {
+        if !self.vcpus.is_joined() {
             self.request_stop();
             if let Err(error) = self.join() {
                 tracing::debug!(%error, "a guest that nobody waited for had ended already");
             }
         }
-        if let (Some(thread), true) = (self.event_thread.take(), raise(&self.quit)) {
-            let _ = thread.join();
-        }
     }
 }
 
 /// A new eventfd.
-fn signal() -> Result<Arc<OwnedFd>, CpuError> {
+pub(super) fn signal() -> Result<Arc<OwnedFd>, CpuError> {
     let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
     Ok(Arc::new(fd.map_err(|error| CpuError::Thread(error.to_string()))?))
 }
@@ -157,36 +223,4 @@ pub(crate) fn raise(event: &OwnedFd) -> bool {
         tracing::error!(%error, "cannot signal a thread");
     }
     result.is_ok()
-}
-
-fn spawn_event_thread(mut event_loop: EventLoop, quit: Arc<OwnedFd>) -> Result<JoinHandle<()>, CpuError> {
-    let stopped = Arc::new(AtomicBool::new(false));
-    event_loop.add_subscriber(Box::new(Quit { event: quit, stopped: stopped.clone() }));
-    let body = move || {
-        while !stopped.load(Ordering::Relaxed) {
-            if let Err(error) = event_loop.run() {
-                tracing::error!(%error, "the event loop stumbled");
-            }
-        }
-    };
-    let builder = thread::Builder::new().name("vmm".into()).stack_size(STACK);
-    builder.spawn(body).map_err(|error| CpuError::Thread(error.to_string()))
-}
-
-/// Ends the event loop.
-struct Quit {
-    event: Arc<OwnedFd>,
-    stopped: Arc<AtomicBool>,
-}
-
-impl MutEventSubscriber for Quit {
-    fn init(&mut self, ops: &mut EventOps) {
-        if let Err(error) = ops.add(Events::new(&*self.event, EventSet::IN)) {
-            tracing::error!(%error, "the event loop will not end");
-        }
-    }
-
-    fn process(&mut self, _: Events, _: &mut EventOps) {
-        self.stopped.store(true, Ordering::Relaxed);
-    }
 }

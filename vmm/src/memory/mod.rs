@@ -2,7 +2,8 @@
 //! memory-mapped I/O.
 //!
 //! Nothing is reserved or touched here: a page costs the host something when guest or VMM first use it. The
-//! file gives other processes (a snapshot, a vhost-user device) a way to the same pages.
+//! file gives other processes (a vhost-user device) a way to the same pages. RAM that comes from a snapshot is instead a
+//! copy-on-write mapping of that snapshot's file.
 
 pub mod layout;
 
@@ -13,7 +14,8 @@ use std::ops::Range;
 use rustix::fs::{MemfdFlags, SeekFrom, ftruncate, memfd_create, seek, sendfile};
 use rustix::io::Errno;
 use vm_memory::{
-    FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, mmap::FromRangesError,
+    FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    mmap::FromRangesError, mmap::MmapRegion,
 };
 
 /// The guest's memory, as VMM, boot code and devices share it. Clones refer to the same pages.
@@ -29,6 +31,14 @@ pub enum MemoryError {
         mib: u64,
         /// What the host said.
         source: rustix::io::Errno,
+    },
+    /// The memory of a snapshot could not be mapped.
+    #[error("cannot map {mib} MiB of a snapshot's memory: {problem}")]
+    Copy {
+        /// Size in MiB.
+        mib: u64,
+        /// What failed.
+        problem: String,
     },
     /// The file could not be mapped.
     #[error("cannot map {mib} MiB of guest memory; ask for less with --memory: {source}")]
@@ -60,6 +70,32 @@ pub fn map_guest_ram(bytes: u64) -> Result<GuestMemory, MemoryError> {
     }
     // vm-memory maps shared and with MAP_NORESERVE where a file backs the region.
     GuestMemoryMmap::from_ranges_with_files(ranges).map_err(|source| MemoryError::Map { mib, source })
+}
+
+/// Maps the RAM of a guest with `bytes` of it as a copy of `file`: pages are the file's until somebody writes them. The
+/// file must not change or shrink while the mapping lives.
+///
+/// # Errors
+/// The host has no address space left, or the file is too small.
+pub fn map_copy_of(file: &File, bytes: u64) -> Result<GuestMemory, MemoryError> {
+    let mib = bytes / layout::MIB;
+    let map_error = |error: String| MemoryError::Copy { mib, problem: error };
+    let file = std::sync::Arc::new(file.try_clone().map_err(|error| map_error(error.to_string()))?);
+    let mut file_start = 0;
+    let mut regions = Vec::new();
+    for ram in layout::ram_ranges(bytes) {
+        let len = usize::try_from(ram.len).unwrap_or(usize::MAX);
+        let place = FileOffset::from_arc(file.clone(), file_start);
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+        let region = MmapRegion::build(Some(place), len, protection, flags)
+            .map_err(|error| map_error(error.to_string()))?;
+        let region = GuestRegionMmap::new(region, GuestAddress(ram.base))
+            .ok_or_else(|| map_error("it reaches beyond the address space".into()))?;
+        regions.push(region);
+        file_start += ram.len;
+    }
+    GuestMemoryMmap::from_regions(regions).map_err(|error| map_error(error.to_string()))
 }
 
 /// Fills `len` bytes of guest memory at `address` from `file`, starting at `file_at`.
@@ -98,7 +134,7 @@ pub(crate) fn fill_from_file(
 }
 
 /// The next run of data in a range of a file, if there is any.
-fn next_data(file: &File, start: u64, end: u64) -> io::Result<Option<Range<u64>>> {
+pub(crate) fn next_data(file: &File, start: u64, end: u64) -> io::Result<Option<Range<u64>>> {
     if start >= end {
         return Ok(None);
     }

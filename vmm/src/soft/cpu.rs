@@ -175,6 +175,11 @@ impl Cpu {
         (regs, sregs)
     }
 
+    /// Whether no instruction waits for what a device or a port has answered.
+    pub(crate) fn is_between_instructions(&self) -> bool {
+        self.port_answer.is_none() && self.answered.is_empty()
+    }
+
     /// The value of a general register, of which the instruction uses size `T`, zero-extended.
     #[inline(always)]
     pub(crate) fn get<T: Word>(&self, register: u8) -> u64 {

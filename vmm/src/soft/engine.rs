@@ -31,9 +31,8 @@ use super::step::Stop;
 use super::system::System;
 use crate::boot::Entry;
 use crate::cpu::xstate::Layout;
-use crate::cpu::{Action, CpuEngine, CpuError, Death, Exit, Kick, registers};
+use crate::cpu::{Action, CpuEngine, CpuError, Death, Exit, Kick, Left, Saved, registers};
 use crate::kvm::{KvmError, Ring3, Ring3Exit, Ring3State, SyscallMsrs};
-use crate::machine::VmExit;
 use crate::memory::GuestMemory;
 use crate::profile::{Counters, Profile};
 use crate::sys::tsc::tsc;
@@ -65,10 +64,12 @@ pub(crate) struct SoftCpu {
     /// Ticks of the TSC spent in ring 3 natively, and halted.
     native: u64,
     halted: u64,
+    /// The CPU waits in HLT.
+    is_halted: bool,
 }
 
 /// What to do after a stop.
-type Then = Option<VmExit>;
+type Then = Option<Left>;
 
 impl SoftCpu {
     /// A CPU over `memory`, about to start at `entry`.
@@ -108,6 +109,7 @@ impl SoftCpu {
             start: tsc(),
             native: 0,
             halted: 0,
+            is_halted: false,
         })
     }
 
@@ -162,16 +164,19 @@ impl SoftCpu {
     /// Waits for an interrupt. Nothing but an NMI, which this machine has not, ends a halt with interrupts disabled.
     fn halt(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<Then, CpuError> {
         if self.interpreter.cpu.flags.rest() & flags::IF == 0 {
-            return Ok(Some(VmExit::PoweredOff));
+            return Ok(Some(Left::Halted));
         }
+        self.is_halted = true;
         loop {
             self.controllers.advance(tsc());
             if self.controllers.pending() {
+                self.is_halted = false;
                 return Ok(None);
             }
             if self.attention.take() {
-                if let Action::Stop(exit) = handler(Exit::Kicked) {
-                    return Ok(Some(exit));
+                let left = leaving(handler(Exit::Kicked));
+                if left.is_some() {
+                    return Ok(left);
                 }
                 continue;
             }
@@ -302,10 +307,15 @@ impl SoftCpu {
 
     /// One turn of the loop.
     fn turn(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<Then, CpuError> {
-        if self.attention.take()
-            && let Some(exit) = exit_of(handler(Exit::Kicked))
+        if self.is_halted {
+            return self.halt(handler);
+        }
+        // A pause must find no instruction half done; the kick is looked at behind it.
+        if self.interpreter.cpu.is_between_instructions()
+            && self.attention.take()
+            && let Some(left) = leaving(handler(Exit::Kicked))
         {
-            return Ok(Some(exit));
+            return Ok(Some(left));
         }
         self.controllers.advance(tsc());
         self.take_interrupt()?;
@@ -349,11 +359,20 @@ fn syscall_msrs(cpu: &Cpu) -> SyscallMsrs {
     SyscallMsrs { star: msrs.star, lstar: msrs.lstar, fmask: msrs.fmask }
 }
 
+/// What follows from an answer to a kick, between two instructions.
+fn leaving(action: Action) -> Then {
+    match action {
+        Action::Pause => Some(Left::Paused),
+        action => exit_of(action),
+    }
+}
+
+/// What follows from an answer in the middle of an instruction.
 fn exit_of(action: Action) -> Then {
     match action {
-        Action::Stop(exit) => Some(exit),
-        // A halt for good is noticed as it happens.
-        Action::Resume | Action::StopIfHalted => None,
+        Action::Stop(exit) => Some(Left::Ended(exit)),
+        // A halt for good is noticed as it happens, and a pause, which comes with a kick, behind the instruction.
+        Action::Resume | Action::StopIfHalted | Action::Pause => None,
     }
 }
 
@@ -362,14 +381,18 @@ impl CpuEngine for SoftCpu {
         self.attention.clone()
     }
 
-    fn run(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<VmExit, CpuError> {
+    fn run(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<Left, CpuError> {
         self.ring3.adopt_thread()?;
         self.start = tsc();
         loop {
-            if let Some(exit) = self.turn(handler)? {
-                return Ok(exit);
+            if let Some(left) = self.turn(handler)? {
+                return Ok(left);
             }
         }
+    }
+
+    fn save(&mut self) -> Result<Saved, CpuError> {
+        Err(KvmError::Lacks { what: "snapshots by the software engine; use --engine kvm".into() }.into())
     }
 
     fn profile(&mut self) -> Option<Profile> {

@@ -8,10 +8,10 @@ use super::attention::Attention;
 use super::engine::SoftCpu;
 use super::interrupts::Controllers;
 use crate::boot::Entry;
-use crate::cpu::CpuEngine;
+use crate::cpu::{CpuEngine, Saved};
 use crate::interrupt::InterruptLine;
 use crate::kvm::{Host, KvmError, Ring3};
-use crate::machine::Platform;
+use crate::machine::{Platform, Start};
 use crate::memory::GuestMemory;
 
 /// For the guest's kernel: none of it runs speculatively, so it need not protect itself from that.
@@ -61,9 +61,18 @@ impl Platform for SoftPlatform {
         Ok(())
     }
 
-    fn create_cpu(&mut self, entry: Entry, profile: bool) -> Result<Box<dyn CpuEngine>, KvmError> {
+    fn create_cpus(
+        &mut self,
+        start: Start<'_>,
+        vcpus: u8,
+        profile: bool,
+    ) -> Result<Vec<Box<dyn CpuEngine>>, KvmError> {
         let lacks = |what: &str| KvmError::Lacks { what: what.into() };
-        let ring3 = self.ring3.take().ok_or_else(|| lacks("a second vCPU"))?;
+        let ring3 = self.ring3.take().filter(|_| vcpus == 1);
+        let ring3 = ring3.ok_or_else(|| lacks("a second vCPU in the software engine; use --engine kvm"))?;
+        let Start::Boot(entry) = start else {
+            return Err(lacks("snapshots by the software engine; use --engine kvm"));
+        };
         if !matches!(entry, Entry::Long { .. }) {
             return Err(KvmError::Entry);
         }
@@ -78,6 +87,10 @@ impl Platform for SoftPlatform {
         if profile {
             cpu.start_profile();
         }
-        Ok(Box::new(cpu))
+        Ok(vec![Box::new(cpu)])
+    }
+
+    fn save(&self) -> Result<Saved, KvmError> {
+        Err(KvmError::Lacks { what: "snapshots by the software engine; use --engine kvm".into() })
     }
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
 
 use crate::interrupt::InterruptLine;
@@ -16,6 +17,14 @@ pub struct SharedRegisters {
     interrupt_status: AtomicU32,
     config_generation: AtomicU32,
     needs_reset: AtomicBool,
+}
+
+/// What [`SharedRegisters`] hold, in a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedRegisters {
+    interrupt_status: u32,
+    config_generation: u32,
+    needs_reset: bool,
 }
 
 impl SharedRegisters {
@@ -37,6 +46,22 @@ impl SharedRegisters {
     /// Whether the device has asked for a reset.
     pub fn needs_reset(&self) -> bool {
         self.needs_reset.load(Ordering::SeqCst)
+    }
+
+    /// The registers as a snapshot keeps them.
+    pub fn save(&self) -> SavedRegisters {
+        SavedRegisters {
+            interrupt_status: self.interrupt_status(),
+            config_generation: self.config_generation(),
+            needs_reset: self.needs_reset(),
+        }
+    }
+
+    /// Puts saved registers back.
+    pub fn restore(&self, saved: SavedRegisters) {
+        self.interrupt_status.store(saved.interrupt_status, Ordering::SeqCst);
+        self.config_generation.store(saved.config_generation, Ordering::SeqCst);
+        self.needs_reset.store(saved.needs_reset, Ordering::SeqCst);
     }
 
     /// Back to the initial state. The generation goes on counting: the driver compares it with an older

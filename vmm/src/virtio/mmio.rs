@@ -23,13 +23,16 @@ use virtio_bindings::virtio_mmio::{
     VIRTIO_MMIO_VERSION,
 };
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use virtio_queue::QueueT;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use serde::{Deserialize, Serialize};
 
 use crate::bus::BusDevice;
 use crate::interrupt::InterruptLine;
 use crate::memory::GuestMemory;
 use crate::virtio::attach::{self, AttachError, Attachment, EventLoop};
-use crate::virtio::device::{ActivateError, Activation, SharedDevice};
+use crate::virtio::device::{ActivateError, Activation, QueuePosition, RestoreError, SharedDevice};
 use crate::virtio::interrupt::{Interrupt, SharedRegisters};
 use crate::virtio::queue_setup::{Half, QueueSetup, QueueSetupError};
 use crate::virtio::status::{self, Transition};
@@ -52,17 +55,33 @@ const TRANSPORT_FEATURES: u64 =
 
 /// Why a device could not be started when the driver said DRIVER_OK.
 #[derive(Debug, thiserror::Error)]
-enum StartError {
+pub enum StartError {
+    /// A queue is not set up as it must be.
     #[error("queue {index}: {source}")]
-    Queue { index: usize, source: QueueSetupError },
+    Queue {
+        /// Which one.
+        index: usize,
+        /// What is wrong with it.
+        source: QueueSetupError,
+    },
+    /// No descriptors are left.
     #[error("cannot duplicate the event of queue {index}: {source}")]
-    Event { index: usize, source: io::Error },
+    Event {
+        /// Of which queue.
+        index: usize,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The device.
     #[error(transparent)]
     Device(#[from] ActivateError),
+    /// The device's own state, in a snapshot.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
 }
 
-/// The registers that the driver writes: plain data, and all of the transport that a snapshot keeps.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The registers that the driver writes: plain data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransportState {
     /// The status register, without NEEDS_RESET.
     pub status: u32,
@@ -101,15 +120,15 @@ impl TransportState {
 
 /// A virtio device on the MMIO bus.
 pub struct MmioTransport {
-    device: SharedDevice,
-    device_type: u32,
-    device_features: u64,
-    state: TransportState,
-    registers: Arc<SharedRegisters>,
+    pub(super) device: SharedDevice,
+    pub(super) device_type: u32,
+    pub(super) device_features: u64,
+    pub(super) state: TransportState,
+    pub(super) registers: Arc<SharedRegisters>,
     line: Arc<dyn InterruptLine>,
     memory: GuestMemory,
-    queue_events: Arc<[EventFd]>,
-    active: Arc<AtomicBool>,
+    pub(super) queue_events: Arc<[EventFd]>,
+    pub(super) active: Arc<AtomicBool>,
     lifecycle: Arc<EventFd>,
 }
 
@@ -276,7 +295,7 @@ impl MmioTransport {
             }
             Transition::Activate(status) => {
                 self.state.status = status;
-                if let Err(error) = self.start() {
+                if let Err(error) = self.start(&[]) {
                     tracing::warn!(%error, device_type = self.device_type, "cannot start a virtio device");
                     self.interrupt().device_needs_reset();
                 }
@@ -288,7 +307,7 @@ impl MmioTransport {
     }
 
     /// Nothing that was not offered, and always VERSION_1: there is no legacy interface here.
-    fn features_agreed(&self) -> bool {
+    pub(super) fn features_agreed(&self) -> bool {
         let chosen = self.state.driver_features;
         chosen & !self.device_features == 0 && chosen & (1 << VIRTIO_F_VERSION_1) != 0
     }
@@ -297,7 +316,8 @@ impl MmioTransport {
         Interrupt::new(Arc::clone(&self.registers), Arc::clone(&self.line))
     }
 
-    fn start(&mut self) -> Result<(), StartError> {
+    /// Starts the device with its queues at the beginning, or at `positions`.
+    pub(super) fn start(&mut self, positions: &[QueuePosition]) -> Result<(), StartError> {
         let interrupt = Arc::new(self.interrupt());
         let features = self.state.driver_features;
         let event_idx = features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0;
@@ -306,8 +326,12 @@ impl MmioTransport {
         let mut queues = Vec::with_capacity(wanted);
         let setups = self.state.queues.iter().zip(self.queue_events.iter()).take(wanted);
         for (index, (setup, event)) in setups.enumerate() {
-            let ring =
+            let mut ring =
                 setup.build(&self.memory, event_idx).map_err(|source| StartError::Queue { index, source })?;
+            if let Some(position) = positions.get(index) {
+                ring.set_next_avail(position.next_available);
+                ring.set_next_used(position.next_used);
+            }
             let event = event.try_clone().map_err(|source| StartError::Event { index, source })?;
             queues.push(VirtQueue::new(ring, self.memory.clone(), event, Arc::clone(&interrupt)));
         }

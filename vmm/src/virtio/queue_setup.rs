@@ -3,6 +3,7 @@
 //! Plain data until [`QueueSetup::build`] checks it all at once and makes a live [`Queue`] of it, so a driver
 //! that writes the two halves of an address one after the other never sees a half-checked value.
 
+use serde::{Deserialize, Serialize};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestAddress;
 
@@ -64,7 +65,7 @@ impl Half {
 }
 
 /// The queue registers of one queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueSetup {
     /// QueueNumMax: the largest size offered, in descriptors.
     pub max_size: u16,
