@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::virtio::balloon::BalloonConfig;
 pub use crate::virtio::block::{CacheMode, DiskConfig, IoEngine};
 pub use crate::virtio::rate_limit::{RateLimiterConfig, TokenBucketConfig};
 
@@ -49,6 +50,9 @@ pub struct VmConfig {
     /// virtio socket device.
     #[serde(default)]
     pub vsock: Option<VsockConfig>,
+    /// virtio memory balloon.
+    #[serde(default)]
+    pub balloon: Option<BalloonConfig>,
     /// virtio entropy device.
     #[serde(default)]
     pub rng: Option<RngConfig>,
@@ -182,6 +186,7 @@ impl VmConfig {
             disks: Vec::new(),
             nets: Vec::new(),
             vsock: None,
+            balloon: None,
             rng: None,
             serial: SerialConfig::None,
         }
@@ -200,6 +205,7 @@ impl VmConfig {
         let devices = self.disks.len()
             + self.nets.len()
             + usize::from(self.vsock.is_some())
+            + usize::from(self.balloon.is_some())
             + usize::from(self.rng.is_some());
         match self {
             Self { vcpus, .. } if *vcpus != 1 => Err(ConfigError::Vcpus(*vcpus)),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use vmm::{RngConfig, Symbols, VmConfig};
 
+use super::balloon_flag::{self, Balloon};
 use super::disk_flag::{self, Disk};
 use super::net_flag::Net;
 use super::vsock_flag::Vsock;
@@ -21,6 +22,9 @@ pub(super) struct MachineArgs {
     /// A disk, /dev/vda and so on in this order
     #[arg(long, value_name = disk_flag::FORM)]
     disk: Vec<Disk>,
+    /// A memory balloon: of MIB to begin with; reporting gives back what the guest has free
+    #[arg(long, value_name = balloon_flag::FORM, num_args = 0..=1, default_missing_value = "")]
+    balloon: Option<Balloon>,
     /// Random bytes of the host's, /dev/hwrng in the guest
     #[arg(long)]
     rng: bool,
@@ -60,6 +64,7 @@ impl MachineArgs {
             cmdline: self.cmdline,
             symbols,
             disks: self.disk.into_iter().map(|Disk(config)| config).collect(),
+            balloon: self.balloon.map(|Balloon(config)| config),
             rng: self.rng.then(RngConfig::default),
             nets: self.net.into_iter().map(|Net(config)| config).collect(),
             vsock: self.vsock.map(|Vsock(config)| config),

@@ -19,7 +19,7 @@ use super::builder::{BuildError, Vm};
 use super::devices::PlacedDevices;
 use super::event_thread::EventThread;
 use super::vcpus::Vcpus;
-use super::{Platform, VmExit};
+use super::{Handles, Platform, VmExit};
 use crate::config::VmConfig;
 use crate::cpu::CpuError;
 use crate::cpu::thread::Outcome;
@@ -126,6 +126,11 @@ impl RunningVm {
         }
         .map_err(SnapshotError::file("write", memory))?;
         format::write(state, &saved)
+    }
+
+    /// The devices that the caller has a say in.
+    pub fn handles(&self) -> &Handles {
+        self.kept.devices.handles()
     }
 
     /// A descriptor that becomes readable when the guest has ended, and stays so.
