@@ -12,6 +12,7 @@ mod elf;
 mod image_source;
 mod initrd;
 mod kernel;
+mod lz4;
 mod mp_table;
 mod pvh;
 mod zero_page;
@@ -72,7 +73,7 @@ pub enum BootError {
     },
     /// A bzImage packed in a way that is not unpacked here.
     #[error(
-        "the kernel {path} is compressed with {name}; gzip, xz and zstd are supported: rebuild it, or unpack it with scripts/extract-vmlinux of the kernel source"
+        "the kernel {path} is compressed with {name}; gzip, xz, zstd and lz4 are supported: rebuild it, or unpack it with scripts/extract-vmlinux of the kernel source"
     )]
     Compression {
         /// The file.
