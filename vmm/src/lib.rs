@@ -29,7 +29,7 @@ pub mod virtio;
 
 pub use boot::BootError;
 pub use config::{
-    BalloonConfig, CacheMode, ConfigError, DiskConfig, Engine, IoEngine, NetConfig, RateLimiterConfig,
+    Acpi, BalloonConfig, CacheMode, ConfigError, DiskConfig, Engine, IoEngine, NetConfig, RateLimiterConfig,
     RngConfig, SerialConfig, TapSource, TokenBucketConfig, VmConfig, VsockConfig,
 };
 pub use cpu::{CpuError, Death};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use vmm::{RngConfig, Symbols, VmConfig};
+use vmm::{Acpi, RngConfig, Symbols, VmConfig};
 
 use super::balloon_flag::{self, Balloon};
 use super::disk_flag::{self, Disk};
@@ -37,6 +37,10 @@ pub(super) struct MachineArgs {
     /// Added to the kernel's command line
     #[arg(long, value_name = "STRING", default_value = "", allow_hyphen_values = true)]
     cmdline: String,
+    /// Describe the machine by ACPI, as distributions' kernels want it, or by the kernel's command line, for those with
+    /// CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES; auto is ACPI for a bzImage and the command line for the others
+    #[arg(long, value_enum, default_value = "auto", value_name = "auto|on|off", hide_possible_values = true)]
+    acpi: AcpiChoice,
     /// RAM in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     memory: u32,
@@ -62,6 +66,7 @@ impl MachineArgs {
         Ok(VmConfig {
             initrd: self.initrd,
             cmdline: self.cmdline,
+            acpi: self.acpi.into(),
             symbols,
             disks: self.disk.into_iter().map(|Disk(config)| config).collect(),
             balloon: self.balloon.map(|Balloon(config)| config),
@@ -70,5 +75,25 @@ impl MachineArgs {
             vsock: self.vsock.map(|Vsock(config)| config),
             ..VmConfig::new(self.kernel, self.memory)
         })
+    }
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum AcpiChoice {
+    /// For a bzImage
+    Auto,
+    /// By ACPI
+    On,
+    /// By the command line
+    Off,
+}
+
+impl From<AcpiChoice> for Acpi {
+    fn from(choice: AcpiChoice) -> Self {
+        match choice {
+            AcpiChoice::Auto => Self::Auto,
+            AcpiChoice::On => Self::On,
+            AcpiChoice::Off => Self::Off,
+        }
     }
 }

@@ -21,7 +21,9 @@ use crate::events::EventSink;
 use crate::kvm::KvmError;
 use crate::legacy::boot_timer::{BOOT_TIMER_PORT, BootTimer};
 use crate::legacy::console_input::ConsoleInput;
+use crate::legacy::generation_id::GenerationId;
 use crate::legacy::i8042::{self, I8042};
+use crate::legacy::power::{self, PowerControl};
 use crate::legacy::serial::{self, SavedSerial, SerialPort};
 use crate::memory::{GuestMemory, layout};
 use crate::snapshot::SnapshotError;
@@ -71,6 +73,9 @@ pub enum DeviceError {
     /// The event loop.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// The generation id.
+    #[error("cannot give the guest a new generation id: {0}")]
+    Generation(std::io::Error),
     /// No event loop, eventfd or timer.
     #[error("the host gives no more descriptors; raise the limit of open files: {0}")]
     Descriptors(#[from] std::io::Error),
@@ -91,6 +96,7 @@ pub(super) struct PlacedDevices {
     transports: Vec<Arc<Mutex<MmioTransport>>>,
     serial: Option<Arc<Mutex<SerialPort>>>,
     handles: Handles,
+    generation: GenerationId,
 }
 
 impl PlacedDevices {
@@ -105,6 +111,14 @@ impl PlacedDevices {
     /// The devices that whoever runs the machine has a say in.
     pub(super) fn handles(&self) -> &Handles {
         &self.handles
+    }
+
+    /// Tells the guest that it is a copy.
+    ///
+    /// # Errors
+    /// The host gives no random bytes, or cannot signal the interrupt.
+    pub(super) fn renew_generation(&self) -> Result<(), DeviceError> {
+        self.generation.renew().map_err(DeviceError::Generation)
     }
 
     /// The state of the serial port.
@@ -124,6 +138,7 @@ pub(super) struct Devices {
     virtio_windows: Vec<(u64, u32)>,
     transports: Vec<Arc<Mutex<MmioTransport>>>,
     handles: Handles,
+    generation: GenerationId,
 }
 
 impl Devices {
@@ -147,6 +162,8 @@ impl Devices {
             virtio_windows: Vec::new(),
             transports: Vec::new(),
             handles: Handles::default(),
+            generation: GenerationId::place(memory, platform.interrupt_line(layout::GENERATION_IRQ)?)
+                .map_err(DeviceError::Generation)?,
         };
         devices.place_legacy(platform, events.clone(), &serial.cloned().unwrap_or_default())?;
         let windows = (layout::VIRTIO_MMIO..).step_by(usize::try_from(layout::VIRTIO_MMIO_LEN).unwrap_or(1));
@@ -165,6 +182,8 @@ impl Devices {
     ) -> Result<(), DeviceError> {
         let i8042 = Arc::new(Mutex::new(I8042::new(self.requests.clone())));
         self.ports.insert(i8042::PORTS, i8042::PORTS_LEN, i8042)?;
+        let power = Arc::new(Mutex::new(PowerControl::new(self.requests.clone())));
+        self.ports.insert(power::PORTS, power::PORTS_LEN, power)?;
         self.ports.insert(BOOT_TIMER_PORT, 1, Arc::new(Mutex::new(BootTimer::new(events))))?;
         if let Some(out) = serial_output(&self.serial_config)? {
             let line = platform.interrupt_line(serial::IRQ)?;
@@ -202,6 +221,14 @@ impl Devices {
         self.virtio_windows.iter().copied()
     }
 
+    /// Tells a restored guest that it is a copy. The interrupt controllers are restored.
+    ///
+    /// # Errors
+    /// The host gives no random bytes, or cannot signal the interrupt.
+    pub(super) fn renew_generation(&self) -> Result<(), DeviceError> {
+        self.generation.renew().map_err(DeviceError::Generation)
+    }
+
     /// Whether the guest has a serial console.
     pub(super) fn has_serial(&self) -> bool {
         self.serial.is_some()
@@ -236,7 +263,12 @@ impl Devices {
         }
         self.event_loop.add_subscriber(Box::new(HaltWatch::new(self.requests.clone(), kicker)?));
         let machine = Machine { ports: self.ports, mmio: self.mmio, requests: self.requests };
-        let placed = PlacedDevices { transports: self.transports, serial, handles: self.handles };
+        let placed = PlacedDevices {
+            transports: self.transports,
+            serial,
+            handles: self.handles,
+            generation: self.generation,
+        };
         Ok((machine, self.event_loop, placed))
     }
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::builder::{BuildError, Vm};
-use super::devices::PlacedDevices;
+use super::devices::{DeviceError, PlacedDevices};
 use super::event_thread::EventThread;
 use super::vcpus::Vcpus;
 use super::{Handles, Platform, VmExit};
@@ -173,6 +173,15 @@ impl RunningVm {
     pub fn request_stop(&self) {
         self.event_thread.release();
         self.vcpus.end(VmExit::Stopped);
+    }
+
+    /// Tells the guest that it is a copy of another from now on (a new generation id), so that it reseeds its random
+    /// generator. One without ACPI does not hear of it.
+    ///
+    /// # Errors
+    /// The host gives no random bytes, or cannot signal the interrupt.
+    pub fn renew_generation(&self) -> Result<(), DeviceError> {
+        self.kept.devices.renew_generation()
     }
 
     /// Waits for the end of the guest, like [`Self::wait`], and tells what the engine has counted, if it has.
