@@ -21,6 +21,7 @@ mod run;
 mod stats;
 mod stop;
 mod vm;
+mod vm_process;
 
 use std::{io::IsTerminal, path::PathBuf};
 
@@ -82,6 +83,9 @@ impl Cli {
 }
 
 fn main() -> std::process::ExitCode {
+    if vm_process::is_asked_for() {
+        return vm_process::run();
+    }
     exit::survive_closed_pipes();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -20,6 +20,7 @@ mod kvm;
 mod legacy;
 mod machine;
 pub mod memory;
+pub mod process;
 mod profile;
 pub mod snapshot;
 mod soft;
@@ -29,15 +30,16 @@ pub mod virtio;
 
 pub use boot::BootError;
 pub use config::{
-    Acpi, BalloonConfig, CacheMode, ConfigError, DiskConfig, Engine, IoEngine, NetConfig, RateLimiterConfig,
-    RngConfig, SerialConfig, TapSource, TokenBucketConfig, VmConfig, VsockConfig,
+    CacheMode, ConfigError, DiskConfig, Engine, IoEngine, NetConfig, RateLimiterConfig, RngConfig,
+    SerialConfig, TapSource, TokenBucketConfig, VmConfig, VsockConfig,
 };
 pub use cpu::{CpuError, Death};
 pub use events::{BootEvent, EventSink, Milestone};
 pub use kvm::KvmError;
 pub use legacy::boot_timer::BOOT_TIMER_PORT;
-pub use machine::{BuildError, DeviceError, Handles, RunningVm, Vm, VmExit};
+pub use machine::{BuildError, DeviceError, RunningVm, Vm, VmExit};
 pub use memory::MemoryError;
+pub use process::{ProcessError, ProcessOptions, VmProcess};
 pub use profile::{Counters, Profile};
 pub use snapshot::{Snapshot, SnapshotError, SnapshotKind};
 pub use symbols::{Symbols, SymbolsError};

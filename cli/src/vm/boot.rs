@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use vmm::{SerialConfig, Vm, VmExit};
+use vmm::{ProcessOptions, SerialConfig, VmExit, VmProcess};
 
 use super::event_lines::EventLines;
 use super::machine::MachineArgs;
@@ -36,8 +36,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let mut config = args.machine.config()?;
     config.engine = args.engine.engine();
     config.serial = SerialConfig::Stdio;
-    let running = Vm::build(&config, std::sync::Arc::new(events))
-        .and_then(Vm::start)
+    let running = VmProcess::spawn(&config, ProcessOptions::default(), std::sync::Arc::new(events))
         .context("cannot start the guest")?;
     match running.wait()? {
         VmExit::Reset | VmExit::PoweredOff | VmExit::Stopped => Ok(Exit::Success),

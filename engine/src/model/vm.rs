@@ -1,6 +1,6 @@
 //! The virtual machine model: the hardware carved, by the VMM in `vmm`, with the agent in it as the app's init.
 //!
-//! The monitor's process is the VMM. The image's layers are the same EROFS files that a container mounts, as read-only
+//! The VMM is a process of its own, which the monitor owns. The image's layers are the same EROFS files that a container mounts, as read-only
 //! disks; the read-write layer is an ext4 disk. The agent calls on a Unix socket (vsock in the guest), says it is
 //! ready, and is told what to run.
 //!
@@ -24,9 +24,10 @@ use std::{
 };
 
 use agent::protocol::{ENGINE_PORT, FromAgent, Network, RootDisks, Start as Boot, ToAgent};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use vmm::{
-    BootEvent, DiskConfig, Milestone, NetConfig, RunningVm, TapSource, Vm, VmConfig, VsockConfig,
+    BootEvent, DiskConfig, Milestone, NetConfig, ProcessError, ProcessOptions, TapSource, VmConfig,
+    VmProcess, VsockConfig,
     virtio::{MacAddress, Tap},
 };
 
@@ -37,7 +38,7 @@ use crate::{
     disk,
     error::{EngineError, Result},
     events::Events,
-    image_process,
+    files, image_process,
     instance::Instance,
     network::{self, MTU, Place},
     spec::Guest,
@@ -47,6 +48,9 @@ use crate::{
 const DEFAULT_MEMORY_MIB: u32 = 256;
 /// The guest's address in vsock; each machine has a socket of its own, so all can have the same.
 const GUEST_CID: u32 = 3;
+/// The only directory of the instance's that its VMM can reach, and its socket there.
+const SOCKETS: &str = "vsock";
+const SOCKET: &str = "vm.sock";
 /// Words for the agent's kernel beyond those of the VMM: nothing but errors on the console, and the agent as init.
 const CMDLINE: &str = "quiet loglevel=3 rdinit=/init";
 /// How long a guest may take to power off after its app has ended.
@@ -65,37 +69,38 @@ pub(super) fn start(start: Start<'_>) -> Result<Box<dyn Running>> {
     let nets = place.iter().zip(&tap).map(|(place, tap)| net(place, tap)).collect();
     events.record("network.ready");
 
-    let dir = File::open(instance.dir()).map_err(EngineError::file("open", instance.dir()))?;
-    let vsock = short_path(&dir, "vsock.sock");
-    let listener = listen(&short_path(&dir, &format!("vsock.sock_{ENGINE_PORT}")))?;
+    let sockets = instance.dir().join(SOCKETS);
+    files::make_dir(&sockets)?;
+    let listener = listen(&sockets)?;
     let boot = boot(instance, image, layers.len(), place.as_ref())?;
-    let config = config(instance, &layers, memory_mib, nets, vsock)?;
-    let cgroup = MachineCgroup::enter(instance)?;
+    let config = config(instance, &layers, memory_mib, nets, sockets.join(SOCKET))?;
+    let cgroup = MachineCgroup::create(instance)?;
     events.record("cgroup.ready");
-    let machine = match power_on(&config, instance) {
-        Ok(machine) => machine,
+    let vm = match power_on(&config, instance, &cgroup) {
+        Ok(vm) => vm,
         Err(error) => {
-            cgroup.leave()?;
+            cgroup.remove()?;
             return Err(error);
         }
     };
     Ok(Box::new(Machine {
-        vm: Some(machine),
+        vm: Some(vm),
+        gone: None,
         listener,
         agent: None,
         boot: Some(boot),
         early: Vec::new(),
         cgroup,
         ended: false,
-        _dir: dir,
         _place: place,
     }))
 }
 
-fn power_on(config: &VmConfig, instance: &Instance) -> Result<RunningVm> {
+fn power_on(config: &VmConfig, instance: &Instance, cgroup: &MachineCgroup) -> Result<VmProcess> {
     let sink = Milestones(Mutex::new(Events::open(instance.spec.events.as_deref())?));
-    let build = || Vm::build(config, Arc::new(sink))?.start();
-    build().map_err(|e: vmm::BuildError| EngineError::Invalid(e.to_string()))
+    let mut adopt = |pid| cgroup.add(pid).map_err(io::Error::other);
+    let options = ProcessOptions { adopt: Some(&mut adopt) };
+    VmProcess::spawn(config, options, Arc::new(sink)).map_err(|e| EngineError::Invalid(e.to_string()))
 }
 
 fn memory_mib(instance: &Instance) -> Result<u32> {
@@ -121,9 +126,13 @@ fn net(place: &Place, tap: &Tap) -> NetConfig {
     }
 }
 
-fn listen(path: &Path) -> Result<UnixListener> {
-    let listener = UnixListener::bind(path).map_err(EngineError::file("make the agent's socket", path))?;
-    listener.set_nonblocking(true).map_err(EngineError::file("set up the agent's socket", path))?;
+/// Where the agent calls.
+fn listen(sockets: &Path) -> Result<UnixListener> {
+    let dir = File::open(sockets).map_err(EngineError::file("open", sockets))?;
+    let path = short_path(&dir, &format!("{SOCKET}_{ENGINE_PORT}"));
+    let listener =
+        UnixListener::bind(&path).map_err(EngineError::file("make the agent's socket in", sockets))?;
+    listener.set_nonblocking(true).map_err(EngineError::file("set up the agent's socket in", sockets))?;
     Ok(listener)
 }
 
@@ -194,7 +203,9 @@ impl vmm::EventSink for Milestones {
 /// A virtual machine that runs.
 struct Machine {
     /// Gone when the guest has ended.
-    vm: Option<RunningVm>,
+    vm: Option<VmProcess>,
+    /// How it ended, until that was told.
+    gone: Option<String>,
     listener: UnixListener,
     agent: Option<crate::frames::Connection>,
     /// Gone when it was sent.
@@ -204,7 +215,6 @@ struct Machine {
     cgroup: MachineCgroup,
     /// The app's end was reported.
     ended: bool,
-    _dir: File,
     _place: Option<Place>,
 }
 
@@ -243,15 +253,20 @@ impl Machine {
         Ok(messages)
     }
 
-    /// How the machine ended, if it did so before the app's end was heard.
-    fn died(&mut self) -> Option<EngineError> {
-        let ended = self.vm.as_mut()?.try_wait();
-        let reason = match ended {
-            Ok(None) => return None,
-            Ok(Some(how)) => format!("it ended ({how:?})"),
-            Err(error) => error.to_string(),
+    /// Takes what the VMM has to say.
+    fn hear_the_vmm(&mut self) {
+        let Some(vm) = &mut self.vm else { return };
+        self.gone = match vm.try_wait() {
+            Ok(None) => return,
+            Ok(Some(how)) => Some(format!("it ended ({how:?})")),
+            Err(error) => Some(error.to_string()),
         };
         self.vm = None;
+    }
+
+    /// How the machine ended, if it did so before the app's end was heard.
+    fn died(&mut self) -> Option<EngineError> {
+        let reason = self.gone.take()?;
         let when = if self.boot.is_some() { "before its agent was ready" } else { "while its app ran" };
         Some(EngineError::Invalid(format!("the guest ended {when}: {reason}")))
     }
@@ -275,6 +290,7 @@ impl Running for Machine {
     }
 
     fn advance(&mut self, hold_output: bool, events: &mut Events) -> Result<Vec<FromAgent>> {
+        self.hear_the_vmm();
         self.take_the_agents_call()?;
         let messages = match hold_output {
             true => Vec::new(),
@@ -318,30 +334,19 @@ impl Running for Machine {
     }
 
     fn finish(mut self: Box<Self>) -> Result<()> {
-        if let Some(vm) = self.vm.take() {
-            let deadline = Instant::now() + if self.ended { POWER_OFF } else { Duration::ZERO };
-            wait_for_power_off(&vm, deadline);
-            if let Err(error) = vm.stop() {
-                tracing::warn!(%error, "the guest did not power off in good order");
-            }
+        if let Some(vm) = self.vm.take()
+            && let Err(error) = power_off(vm, if self.ended { POWER_OFF } else { Duration::ZERO })
+        {
+            tracing::warn!(%error, "the guest did not power off in good order");
         }
-        self.cgroup.leave()
+        self.cgroup.remove()
     }
 }
 
-/// Lets the guest write out what it holds and power off.
-fn wait_for_power_off(vm: &RunningVm, deadline: Instant) {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        let fd = vm.exit_fd();
-        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-        match poll(&mut fds, Some(&timeout)) {
-            Err(rustix::io::Errno::INTR) => {}
-            Ok(_) | Err(_) => return,
-        }
+/// Lets the guest write out what it holds and power off by itself for some time.
+fn power_off(mut vm: VmProcess, limit: Duration) -> std::result::Result<(), ProcessError> {
+    match vm.wait_until(Instant::now() + limit)? {
+        Some(_) => Ok(()),
+        None => vm.stop().map(drop),
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! It is this binary, executed again by [`crate::launch`] with three descriptors: 0 is the connection to the client
 //! that launched it, 1 holds the instance's lock, 2 is its log. It starts the app by its model, carries input, output
-//! and signals, answers on the control socket, and records how the app ended. For a virtual machine it *is* the
-//! virtual machine monitor. It has one thread until a model starts more.
+//! and signals, answers on the control socket, and records how the app ended. The virtual
+//! machine monitor of a virtual machine is a child of it. It has one thread.
 //!
 //! ```text
 //! starting ──► running ──► ended ──► cleaned up ──► last message sent, process ends

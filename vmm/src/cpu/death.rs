@@ -2,6 +2,7 @@
 
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use kvm_bindings::kvm_sregs;
+use serde::{Deserialize, Serialize};
 
 use super::page_walk;
 use crate::memory::GuestMemory;
@@ -11,7 +12,7 @@ use crate::symbols::Symbols;
 const MAX_INSTRUCTION: usize = 15;
 
 /// The end of a guest, with what there is to know about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Death {
     /// What happened.
     pub cause: String,

@@ -15,7 +15,6 @@ use super::state::VcpuState;
 use super::without_hardware::{Repairs, SyscallWatch};
 use super::{Host, KvmError, KvmMachine, death, lapic, msrs, without_hardware};
 use crate::boot::Entry;
-use crate::cpu::cpuid::Place;
 use crate::cpu::registers;
 use crate::cpu::{Action, CpuEngine, CpuError, Exit, Kick, Left, Saved};
 use crate::memory::GuestMemory;
@@ -38,7 +37,7 @@ pub(crate) struct KvmCpu {
 }
 
 impl KvmCpu {
-    /// Makes the vCPU at `place`, as after a reset.
+    /// Makes vCPU `index` as firmware leaves it.
     ///
     /// # Errors
     /// KVM refused.
@@ -46,11 +45,11 @@ impl KvmCpu {
         host: &Host,
         machine: &KvmMachine,
         memory: &GuestMemory,
-        place: Place,
+        index: u8,
     ) -> Result<Self, KvmError> {
         let needs_repairs = machine.needs_repairs()?;
-        let mut fd = machine.fd.create_vcpu(place.id.into()).map_err(KvmError::call("create a vCPU"))?;
-        let cpuid = set_cpuid(host, &fd, place, needs_repairs)?;
+        let mut fd = machine.fd.create_vcpu(index.into()).map_err(KvmError::call("create a vCPU"))?;
+        let cpuid = set_cpuid(host, &fd, needs_repairs)?;
         let repairs = needs_repairs.then(|| Repairs::new(&mut fd, cpuid.as_slice()));
         let kicker = Arc::new(Kicker::new(&fd)?);
         let unwatched = needs_repairs.then(|| machine.fd.clone());
@@ -218,8 +217,8 @@ impl CpuEngine for KvmCpu {
     }
 }
 
-fn set_cpuid(host: &Host, vcpu: &VcpuFd, place: Place, needs_repairs: bool) -> Result<CpuId, KvmError> {
-    let mut cpuid = host.cpuid(place)?;
+fn set_cpuid(host: &Host, vcpu: &VcpuFd, needs_repairs: bool) -> Result<CpuId, KvmError> {
+    let mut cpuid = host.cpuid()?;
     if needs_repairs {
         without_hardware::hide_unemulated(cpuid.as_mut_slice());
     }

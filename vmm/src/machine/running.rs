@@ -16,10 +16,10 @@ use std::sync::{Arc, Mutex};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::builder::{BuildError, Vm};
-use super::devices::{DeviceError, PlacedDevices};
+use super::devices::PlacedDevices;
 use super::event_thread::EventThread;
 use super::vcpus::Vcpus;
-use super::{Handles, Platform, VmExit};
+use super::{Platform, VmExit};
 use crate::config::VmConfig;
 use crate::cpu::CpuError;
 use crate::cpu::thread::Outcome;
@@ -128,11 +128,6 @@ impl RunningVm {
         format::write(state, &saved)
     }
 
-    /// The devices that the caller has a say in.
-    pub fn handles(&self) -> &Handles {
-        self.kept.devices.handles()
-    }
-
     /// A descriptor that becomes readable when the guest has ended, and stays so.
     pub fn exit_fd(&self) -> BorrowedFd<'_> {
         self.ended.as_fd()
@@ -173,15 +168,6 @@ impl RunningVm {
     pub fn request_stop(&self) {
         self.event_thread.release();
         self.vcpus.end(VmExit::Stopped);
-    }
-
-    /// Tells the guest that it is a copy of another from now on (a new generation id), so that it reseeds its random
-    /// generator. One without ACPI does not hear of it.
-    ///
-    /// # Errors
-    /// The host gives no random bytes, or cannot signal the interrupt.
-    pub fn renew_generation(&self) -> Result<(), DeviceError> {
-        self.kept.devices.renew_generation()
     }
 
     /// Waits for the end of the guest, like [`Self::wait`], and tells what the engine has counted, if it has.

@@ -1,12 +1,9 @@
-//! The cgroup of a virtual machine: the monitor's own process sits in it, with all that the guest uses.
+//! The cgroup of a virtual machine: the process of its VMM sits in it, with all that the guest uses.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use container::cgroup::{Cgroup, CgroupError, Hierarchy};
-use rustix::process::{Pid, getpid};
+use rustix::process::Pid;
 
 use crate::{
     error::{EngineError, Result},
@@ -14,95 +11,32 @@ use crate::{
     model::limits,
 };
 
-/// The monitor in its instance's cgroup.
+/// The cgroup of an instance.
 #[derive(Debug)]
-pub(super) struct MachineCgroup {
-    cgroup: Cgroup,
-    /// `cgroup.procs` of the groups that the monitor came from, one in each tree.
-    came_from: Vec<PathBuf>,
-}
+pub(super) struct MachineCgroup(Cgroup);
 
 impl MachineCgroup {
-    /// Makes the instance's cgroup and moves this process into it.
-    pub(super) fn enter(instance: &Instance) -> Result<Self> {
+    /// Makes the instance's cgroup, empty.
+    pub(super) fn create(instance: &Instance) -> Result<Self> {
         let hierarchy = Hierarchy::detect(Path::new("/")).map_err(refused)?;
-        let came_from = own_groups(&hierarchy)?;
-        let cgroup =
-            Cgroup::create(&hierarchy, Path::new(&instance.cgroup()), &limits::machine(&instance.spec))
-                .map_err(refused)?;
-        let entered = Self { cgroup, came_from };
-        match entered.cgroup.add(getpid()) {
-            Ok(()) => Ok(entered),
-            Err(error) => {
-                if let Err(left) = entered.leave() {
-                    tracing::warn!(%left, "a cgroup is left to the next command");
-                }
-                Err(refused(error))
-            }
-        }
+        let path = instance.cgroup();
+        let cgroup = Cgroup::create(&hierarchy, Path::new(&path), &limits::machine(&instance.spec));
+        cgroup.map(Self).map_err(refused)
     }
 
-    /// Moves this process back to where it came from and removes the cgroup.
-    pub(super) fn leave(&self) -> Result<()> {
-        let pid = Pid::as_raw_nonzero(getpid()).to_string();
-        for procs in &self.came_from {
-            fs::write(procs, &pid).map_err(EngineError::file("move back to the cgroup of", procs))?;
-        }
-        self.cgroup.remove().map_err(refused)
+    /// Moves the process `pid` into it.
+    pub(super) fn add(&self, pid: u32) -> Result<()> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| EngineError::Invalid("the VMM's process has no id".to_owned()))?;
+        self.0.add(pid).map_err(refused)
+    }
+
+    /// Removes it. The process has ended.
+    pub(super) fn remove(&self) -> Result<()> {
+        self.0.remove().map_err(refused)
     }
 }
 
 fn refused(error: CgroupError) -> EngineError {
     EngineError::Invalid(error.to_string())
-}
-
-/// Where this process is now, by `/proc/self/cgroup` (`man 7 cgroups`): `ID:CONTROLLERS:PATH`.
-fn own_groups(hierarchy: &Hierarchy) -> Result<Vec<PathBuf>> {
-    let text =
-        fs::read_to_string("/proc/self/cgroup").map_err(EngineError::file("read", "/proc/self/cgroup"))?;
-    Ok(groups(&text, hierarchy))
-}
-
-fn groups(text: &str, hierarchy: &Hierarchy) -> Vec<PathBuf> {
-    text.lines()
-        .filter_map(|line| {
-            let mut fields = line.splitn(3, ':').skip(1);
-            let (controllers, path) = (fields.next()?, fields.next()?);
-            let tree = if controllers.is_empty() {
-                &hierarchy.v2.as_ref()?.dir
-            } else {
-                let first = controllers.split(',').next()?;
-                &hierarchy.v1.iter().find(|t| t.controllers.iter().any(|c| c == first))?.dir
-            };
-            Some(tree.join(path.trim_start_matches('/')).join("cgroup.procs"))
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use container::cgroup::{V1Tree, V2Tree};
-
-    use super::*;
-
-    #[test]
-    fn finds_the_way_back_on_a_hybrid_host() {
-        let v1 = |name: &str| V1Tree {
-            controllers: name.split(',').map(str::to_owned).collect(),
-            dir: Path::new("/sys/fs/cgroup").join(name),
-        };
-        let hierarchy = Hierarchy {
-            v1: vec![v1("cpu,cpuacct"), v1("memory")],
-            v2: Some(V2Tree { controllers: Vec::new(), dir: "/sys/fs/cgroup/unified".into() }),
-        };
-        let text = "4:memory:/user/a:b\n3:cpu,cpuacct:/\n2:name=systemd:/x\n0::/session\n";
-        assert_eq!(
-            groups(text, &hierarchy),
-            [
-                Path::new("/sys/fs/cgroup/memory/user/a:b/cgroup.procs"),
-                Path::new("/sys/fs/cgroup/cpu,cpuacct/cgroup.procs"),
-                Path::new("/sys/fs/cgroup/unified/session/cgroup.procs"),
-            ]
-        );
-    }
 }

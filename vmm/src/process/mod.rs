@@ -1,0 +1,32 @@
+//! A virtual machine in a process of its own.
+//!
+//! Whoever wants a machine (the engine's monitor, `carve vm boot`) keeps its rights and its secrets; the VMM, which the
+//! guest attacks first, is a fresh execution of the same binary that has neither.
+//!
+//! ```text
+//!   parent                                    child (`carve vm-process`)
+//!   VmProcess::spawn ── execute ────────────► main: channel on descriptor 0
+//!      adopt(pid): into its cgroup
+//!      ── configuration, descriptors ───────► Vm::build
+//!      ◄───────────── events, `running` ───── start
+//!      ── stop ─────────────────────────────► request_stop
+//!      ◄───────────────────────────── end ─── exit
+//! ```
+//!
+//! `channel` carries messages and descriptors, `message` says which, `spawn` and `handle` are the parent's half, `main`
+//! is the child's.
+
+mod channel;
+mod descriptors;
+mod handle;
+mod main;
+mod message;
+mod paths;
+mod spawn;
+
+pub use handle::{ProcessError, VmProcess};
+pub use main::main;
+pub use spawn::ProcessOptions;
+
+/// The hidden verb of the binary that runs [`main()`].
+pub const VERB: &str = "vm-process";
