@@ -1,14 +1,13 @@
 //! What a virtual machine is to be: plain data.
 
-use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::virtio::block::{CacheMode, DiskConfig, IoEngine};
+pub use crate::virtio::net::{NetConfig, TapSource};
 pub use crate::virtio::rate_limit::{RateLimiterConfig, TokenBucketConfig};
-
-use crate::virtio::MacAddress;
+pub use crate::virtio::vsock::VsockConfig;
 
 /// Least memory that holds the boot structures and any kernel at all, in MiB.
 const MIN_MEMORY_MIB: u32 = 4;
@@ -72,62 +71,6 @@ pub enum Engine {
     Kvm,
     /// Our interpreter.
     Soft,
-}
-
-/// A network device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetConfig {
-    /// The host's side.
-    pub tap: TapSource,
-    /// The guest's hardware address; made up by the guest if there is none.
-    #[serde(default)]
-    pub mac: Option<MacAddress>,
-    /// Largest packet, in bytes.
-    #[serde(default = "ethernet_mtu")]
-    pub mtu: u16,
-    /// How many bytes and frames go to the guest in a time.
-    #[serde(default)]
-    pub rx_rate_limiter: RateLimiterConfig,
-    /// How many bytes and frames come from the guest in a time.
-    #[serde(default)]
-    pub tx_rate_limiter: RateLimiterConfig,
-}
-
-/// The tap interface of a network device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TapSource {
-    /// The interface of this name, made if it is not there.
-    Name(String),
-    /// An open descriptor of the process, opened with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR. The machine works with a
-    /// duplicate.
-    Fd(RawFd),
-}
-
-fn ethernet_mtu() -> u16 {
-    1500
-}
-
-impl NetConfig {
-    /// A device on `tap` with Ethernet's usual MTU.
-    pub fn new(tap: TapSource) -> Self {
-        Self {
-            tap,
-            mac: None,
-            mtu: ethernet_mtu(),
-            rx_rate_limiter: RateLimiterConfig::default(),
-            tx_rate_limiter: RateLimiterConfig::default(),
-        }
-    }
-}
-
-/// A socket device in the hybrid form.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct VsockConfig {
-    /// The guest's context id, 3 or more.
-    pub cid: u32,
-    /// The Unix socket on the host; ports the guest connects to are at this path with `_PORT` appended.
-    pub uds_path: PathBuf,
 }
 
 /// An entropy device: random bytes of the host's.
@@ -233,16 +176,5 @@ mod tests {
     fn a_small_configuration_can_be_written_by_hand() {
         let config: VmConfig = serde_json::from_str(r#"{"kernel": "vmlinux", "memory_mib": 64}"#).unwrap();
         assert_eq!((config.vcpus, config.serial), (1, SerialConfig::None));
-    }
-
-    #[test]
-    fn a_network_device_is_plain_text_whether_its_tap_has_a_name_or_a_number() {
-        let named: NetConfig = serde_json::from_str(r#"{"tap": {"name": "tap0"}}"#).unwrap();
-        assert_eq!(named, NetConfig::new(TapSource::Name("tap0".to_owned())));
-        let mac = Some(MacAddress([2, 0, 0, 0, 0, 1]));
-        let inherited = NetConfig { mac, mtu: 9000, ..NetConfig::new(TapSource::Fd(7)) };
-        let text = serde_json::to_string(&inherited).unwrap();
-        assert!(text.starts_with(r#"{"tap":{"fd":7},"mac":"02:00:00:00:00:01","mtu":9000,"#), "{text}");
-        assert_eq!(serde_json::from_str::<NetConfig>(&text).unwrap(), inherited);
     }
 }

@@ -20,7 +20,7 @@ impl FromStr for Vsock {
             None => (text, CID),
             Some((path, cid)) => (path, cid.parse().with_context(|| format!("{cid:?} is no CID"))?),
         };
-        Ok(Self(VsockConfig { cid, uds_path: path.into() }))
+        Ok(Self(VsockConfig::new(cid, path)))
     }
 }
 

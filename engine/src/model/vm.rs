@@ -113,7 +113,7 @@ fn memory_mib(instance: &Instance) -> Result<u32> {
 }
 
 fn open_tap(engine: &crate::Engine, place: &Place) -> Result<Tap> {
-    let tap = Tap::open(&place.link).map_err(|e| EngineError::Network(e.to_string()))?;
+    let tap = Tap::named(&place.link).map_err(|e| EngineError::Network(e.to_string()))?;
     network::connect_tap(engine, place)?;
     Ok(tap)
 }
@@ -154,7 +154,7 @@ fn config(
     config.disks = layers.iter().enumerate().map(|(i, path)| disk(path, true, format!("layer{i}"))).collect();
     config.disks.push(disk(&instance.writable(), false, "writable".to_owned()));
     config.nets = nets;
-    config.vsock = Some(VsockConfig { cid: GUEST_CID, uds_path });
+    config.vsock = Some(VsockConfig::new(GUEST_CID, uds_path));
     Ok(config)
 }
 

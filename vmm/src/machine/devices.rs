@@ -11,7 +11,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::{Platform, Requests};
 use crate::bus::{Bus, WindowTaken};
-use crate::config::{DiskConfig, NetConfig, RngConfig, SerialConfig, TapSource, VmConfig, VsockConfig};
+use crate::config::{DiskConfig, NetConfig, RngConfig, SerialConfig, VmConfig, VsockConfig};
 use crate::cpu::Kick;
 use crate::cpu::exit::Machine;
 use crate::cpu::halt_watch::HaltWatch;
@@ -29,7 +29,7 @@ use crate::virtio::device::SharedDevice;
 use crate::virtio::mmio::{MMIO_SIZE, QUEUE_NOTIFY};
 use crate::virtio::net::{NetError, TapError};
 use crate::virtio::vsock::VsockError;
-use crate::virtio::{self, Block, EventLoop, MmioTransport, Net, PersistError, Rng, SavedDevice, Tap, Vsock};
+use crate::virtio::{Block, EventLoop, MmioTransport, Net, PersistError, Rng, SavedDevice, Tap, Vsock};
 
 /// Why a device could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -233,27 +233,10 @@ fn virtio_specs(config: &VmConfig) -> impl Iterator<Item = VirtioSpec<'_>> {
 fn make_virtio(spec: VirtioSpec<'_>) -> Result<SharedDevice, DeviceError> {
     Ok(match spec {
         VirtioSpec::Disk(config) => Arc::new(Mutex::new(Block::open(config)?)),
-        VirtioSpec::Net(config) => Arc::new(Mutex::new(make_net(config)?)),
-        VirtioSpec::Vsock(VsockConfig { cid, uds_path }) => {
-            let config = virtio::VsockConfig { guest_cid: *cid, uds_path: uds_path.clone() };
-            Arc::new(Mutex::new(Vsock::new(&config)?))
-        }
+        VirtioSpec::Net(config) => Arc::new(Mutex::new(Net::new(config, Tap::open(&config.tap)?)?)),
+        VirtioSpec::Vsock(config) => Arc::new(Mutex::new(Vsock::new(config)?)),
         VirtioSpec::Rng(RngConfig { rate_limiter }) => Arc::new(Mutex::new(Rng::new(rate_limiter)?)),
     })
-}
-
-fn make_net(config: &NetConfig) -> Result<Net, DeviceError> {
-    let tap = match &config.tap {
-        TapSource::Name(name) => Tap::open(name)?,
-        TapSource::Fd(number) => Tap::inherited(*number)?,
-    };
-    let config = virtio::NetConfig {
-        mac: config.mac,
-        mtu: config.mtu,
-        receive_limits: config.rx_rate_limiter,
-        transmit_limits: config.tx_rate_limiter,
-    };
-    Ok(Net::new(config, tap)?)
 }
 
 /// Where the serial port's output goes; `None` for no port.

@@ -72,7 +72,7 @@ mod tests {
         config.initrd = Some("/boot/initrd".into());
         config.disks = vec![DiskConfig::new("disk.img")];
         config.serial = SerialConfig::File("console".into());
-        config.vsock = Some(VsockConfig { cid: 3, uds_path: "v.sock".into() });
+        config.vsock = Some(VsockConfig::new(3, "v.sock"));
         make_absolute(&mut config).unwrap();
         assert_eq!(config.initrd.as_deref(), Some("/boot/initrd".as_ref()));
         let here = std::env::current_dir().unwrap();

@@ -112,6 +112,14 @@ impl Driver {
         driver
     }
 
+    /// Goes on with another device, to which what a snapshot keeps of this one is restored.
+    pub(crate) fn restored_on(self, device: SharedDevice) -> Self {
+        let saved = self.transport.save();
+        let mut driver = Self::sharing(device, self.memory);
+        driver.transport.restore(saved).unwrap();
+        Self { rings: self.rings, next_buffer: self.next_buffer, ..driver }
+    }
+
     pub(crate) fn read32(&mut self, offset: u64) -> u32 {
         let mut word = [0xa5; 4];
         self.transport.read(offset, &mut word);

@@ -3,7 +3,9 @@
 //! A ring whose indices or addresses make no sense cannot be served any more: the device then asks for a
 //! reset, as virtio 1.2 section 2.1.2 wants it, and the queue yields nothing until that comes.
 
+use std::num::Wrapping;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use virtio_queue::{Error as RingError, Queue, QueueOwnedT, QueueT};
 use vmm_sys_util::eventfd::EventFd;
@@ -140,6 +142,28 @@ impl VirtQueue {
             self.fail(&error);
             false
         })
+    }
+
+    /// Has the driver notify when it next adds a chain, though there may be some already. Returns the index up to which it
+    /// has added chains so far.
+    pub fn notify_of_next(&mut self) -> u16 {
+        let next = self.ring.next_avail();
+        if self.broken {
+            return next;
+        }
+        match self.ring.avail_idx(&self.memory, Ordering::Acquire) {
+            Ok(Wrapping(available)) => {
+                // The ring asks for the notification that follows its own position.
+                self.ring.set_next_avail(available);
+                self.resume_notifications();
+                self.ring.set_next_avail(next);
+                available
+            }
+            Err(error) => {
+                self.fail(&error);
+                next
+            }
+        }
     }
 
     /// Makes the event loop come back to this queue.

@@ -70,7 +70,7 @@ impl<T: FrameIo> Net<T> {
     /// # Errors
     ///
     /// An address or MTU that no card can have, or no timers for its limits.
-    pub fn new(config: NetConfig, tap: T) -> Result<Self, NetError> {
+    pub fn new(config: &NetConfig, tap: T) -> Result<Self, NetError> {
         if let Some(mac) = config.mac.filter(|mac| mac.is_group()) {
             return Err(NetError::Mac(mac));
         }
@@ -78,9 +78,9 @@ impl<T: FrameIo> Net<T> {
             return Err(NetError::Mtu(config.mtu));
         }
         Ok(Self {
-            receive_limit: RateLimiter::new(&config.receive_limits)?,
-            transmit_limit: RateLimiter::new(&config.transmit_limits)?,
-            config,
+            receive_limit: RateLimiter::new(&config.rx_rate_limiter)?,
+            transmit_limit: RateLimiter::new(&config.tx_rate_limiter)?,
+            config: config.clone(),
             tap,
             queues: None,
             counts: Counts::default(),

@@ -18,7 +18,7 @@ pub mod receive;
 pub mod tap;
 pub mod transmit;
 
-pub use config::NetConfig;
+pub use config::{NetConfig, TapSource};
 pub use device::{Net, NetError};
 pub use mac::{MacAddress, MacAddressError};
 pub use tap::{FrameIo, Tap, TapError};

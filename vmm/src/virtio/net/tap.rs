@@ -9,6 +9,7 @@ use rustix::fs::OFlags;
 use vm_memory::VolatileSlice;
 
 use crate::sys::{inherited, iovec, tap};
+use crate::virtio::net::config::TapSource;
 use crate::virtio::net::offloads;
 
 /// Bytes of the header before each frame (`virtio_net_hdr_v1`).
@@ -93,12 +94,24 @@ pub struct Tap {
 }
 
 impl Tap {
+    /// Opens what the configuration of a card names.
+    ///
+    /// # Errors
+    ///
+    /// [`TapError`] says what to do.
+    pub fn open(source: &TapSource) -> Result<Self, TapError> {
+        match source {
+            TapSource::Name(name) => Self::named(name),
+            TapSource::Fd(number) => Self::inherited(*number),
+        }
+    }
+
     /// Attaches to the tap interface `name` in the current network namespace, creating it if it is not there.
     ///
     /// # Errors
     ///
     /// [`TapError`] says what to do.
-    pub fn open(name: &str) -> Result<Self, TapError> {
+    pub fn named(name: &str) -> Result<Self, TapError> {
         let printable = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
         if name.is_empty() || name.len() > tap::MAX_NAME || !printable {
             return Err(TapError::Name(name.to_owned()));
@@ -178,7 +191,7 @@ mod tests {
     #[test]
     fn refuses_names_that_no_interface_has() {
         for name in ["", "sixteen-letters!", "a/b", "a b", "tap\u{e9}"] {
-            assert!(matches!(Tap::open(name), Err(TapError::Name(bad)) if bad == name), "{name:?}");
+            assert!(matches!(Tap::named(name), Err(TapError::Name(bad)) if bad == name), "{name:?}");
         }
     }
 

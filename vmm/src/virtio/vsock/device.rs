@@ -5,13 +5,18 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use event_manager::EventSet;
+use serde::Deserialize;
 
 use crate::virtio::config_space;
-use crate::virtio::device::{ActivateError, Activation, QueuePosition, VirtioDevice, Watch, device_type};
+use crate::virtio::device::{
+    ActivateError, Activation, Counter, QueuePosition, RestoreError, VirtioDevice, Watch, device_type,
+};
 use crate::virtio::virtqueue::{BUDGET, VirtQueue};
-use crate::virtio::vsock::config;
+use crate::virtio::vsock::config::{self, VsockConfig};
+use crate::virtio::vsock::events::EventQueue;
 use crate::virtio::vsock::host_socket::Listener;
 use crate::virtio::vsock::muxer::Muxer;
+use crate::virtio::vsock::persist::VsockState;
 
 /// The queues: receive, transmit, events.
 const QUEUE_SIZES: [u16; 3] = [256, 256, 16];
@@ -19,21 +24,13 @@ const QUEUE_SIZES: [u16; 3] = [256, 256, 16];
 pub(super) const RECEIVE: usize = 0;
 /// Index of the queue with the guest's packets.
 pub(super) const TRANSMIT: usize = 1;
+/// Index of the queue whose buffers tell of events.
+pub(super) const EVENTS: usize = 2;
 /// Token of the listening socket; streams have higher ones.
 pub(super) const LISTENER: u32 = 0;
 
 /// CIDs below this are reserved (virtio 1.2, section 5.10.4), and the topmost means "any".
 const FIRST_CID: u32 = 3;
-
-/// What a vsock device is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VsockConfig {
-    /// The guest's CID, from 3 on. It need not be unique on the host: each device has its own socket.
-    pub guest_cid: u32,
-    /// Where host clients connect. Programs that wait for the guest listen at this path with `_<port>`
-    /// appended.
-    pub uds_path: PathBuf,
-}
 
 /// The device cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +51,7 @@ pub enum VsockError {
 /// A virtio socket device.
 #[derive(Debug)]
 pub struct Vsock {
-    guest_cid: u32,
+    cid: u32,
     listener: Listener,
     muxer: Muxer,
     queues: Option<Queues>,
@@ -66,8 +63,7 @@ pub struct Vsock {
 struct Queues {
     receive: VirtQueue,
     transmit: VirtQueue,
-    /// The guest takes its events here. There are none: they tell of a migration to another host.
-    events: VirtQueue,
+    events: EventQueue,
     /// The guest's packets wait until it has taken some of ours.
     stalled: bool,
 }
@@ -79,15 +75,16 @@ impl Vsock {
     ///
     /// [`VsockError`] names the path or CID.
     pub fn new(config: &VsockConfig) -> Result<Self, VsockError> {
-        if config.guest_cid < FIRST_CID || config.guest_cid == u32::MAX {
-            return Err(VsockError::Cid(config.guest_cid));
+        if config.cid < FIRST_CID || config.cid == u32::MAX {
+            return Err(VsockError::Cid(config.cid));
         }
-        let listener = Listener::bind(&config.uds_path)
+        let path = config.running_path().to_owned();
+        let listener = Listener::bind(&config.uds_path, path.clone())
             .map_err(|source| VsockError::Listen { path: config.uds_path.clone(), source })?;
         Ok(Self {
-            guest_cid: config.guest_cid,
+            cid: config.cid,
             listener,
-            muxer: Muxer::new(config.guest_cid, config.uds_path.clone()),
+            muxer: Muxer::new(config.cid, path),
             queues: None,
             watches: Vec::new(),
         })
@@ -96,6 +93,9 @@ impl Vsock {
     /// Takes the guest's packets.
     pub(super) fn process_transmit(&mut self) {
         let Self { muxer, queues: Some(queues), .. } = self else { return };
+        if queues.events.holds() {
+            return;
+        }
         queues.stalled = false;
         queues.transmit.serve(|memory, chain| {
             if muxer.is_overloaded() {
@@ -104,7 +104,7 @@ impl Vsock {
             }
             match chain.defect {
                 None => muxer.consume(memory, chain.readable),
-                Some(defect) => tracing::debug!(%defect, "malformed vsock packet"),
+                Some(defect) => muxer.drop_malformed(defect),
             }
             Some(0)
         });
@@ -114,6 +114,9 @@ impl Vsock {
     /// Fills the guest's buffers as far as there are both buffers and something to say.
     pub(super) fn fill_receive(&mut self) {
         let Self { muxer, queues: Some(queues), .. } = self else { return };
+        if queues.events.holds() {
+            return;
+        }
         let receive = &mut queues.receive;
         // The guest need not tell of new buffers unless we run out of them.
         receive.pause_notifications();
@@ -155,11 +158,21 @@ impl Vsock {
 
     /// Lets waiting host clients in.
     pub(super) fn accept_clients(&mut self) {
-        if self.queues.is_none() {
+        if self.queues.as_ref().is_none_or(|queues| queues.events.holds()) {
             return;
         }
         while let Some(stream) = self.listener.accept() {
             self.muxer.add_client(stream);
+        }
+    }
+
+    /// Tells the guest what there is to tell, and goes on with what has waited for it to hear that.
+    pub(super) fn process_events(&mut self) {
+        let Some(queues) = &mut self.queues else { return };
+        if queues.events.process() {
+            queues.transmit.wake();
+            self.accept_clients();
+            self.fill_receive();
         }
     }
 
@@ -192,13 +205,14 @@ impl VirtioDevice for Vsock {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        config_space::read(&config::config_space(self.guest_cid), offset, data);
+        config_space::read(&config::config_space(self.cid), offset, data);
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
         let given = activation.queues.len();
         let [receive, transmit, events] = <[VirtQueue; 3]>::try_from(activation.queues)
             .map_err(|_| ActivateError::QueueCount { wanted: QUEUE_SIZES.len(), given })?;
+        let events = EventQueue::new(events);
         self.queues = Some(Queues { receive, transmit, events, stalled: false });
         // Edge-triggered: when descriptors run out, a waiting client must not keep the event loop spinning.
         self.watches.push(Watch::Add {
@@ -219,9 +233,28 @@ impl VirtioDevice for Vsock {
 
     fn positions(&mut self) -> Vec<QueuePosition> {
         let positions = |queues: &Queues| {
-            [&queues.receive, &queues.transmit, &queues.events].map(VirtQueue::position).to_vec()
+            [&queues.receive, &queues.transmit, queues.events.queue()].map(VirtQueue::position).to_vec()
         };
         self.queues.as_ref().map_or_else(Vec::new, positions)
+    }
+
+    fn save(&self) -> serde_json::Value {
+        let state = VsockState { next_host_port: self.muxer.next_host_port() };
+        serde_json::to_value(state).unwrap_or_default()
+    }
+
+    fn restore(&mut self, state: &serde_json::Value) -> Result<(), RestoreError> {
+        let VsockState { next_host_port } = VsockState::deserialize(state)?;
+        self.muxer.set_next_host_port(next_host_port);
+        if let Some(queues) = &mut self.queues {
+            queues.events.owe_reset();
+            queues.events.queue().wake();
+        }
+        Ok(())
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        self.muxer.counts().counters()
     }
 }
 

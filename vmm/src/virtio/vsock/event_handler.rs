@@ -1,15 +1,16 @@
-//! Which event wakes which part of the vsock device: two of its queues, the listener, and every host stream.
+//! Which event wakes which part of the vsock device: its queues, the listener, and every host stream.
 
 use event_manager::EventSet;
 
 use crate::virtio::device::{EventHandler, Watch};
-use crate::virtio::vsock::device::{LISTENER, RECEIVE, TRANSMIT, Vsock};
+use crate::virtio::vsock::device::{EVENTS, LISTENER, RECEIVE, TRANSMIT, Vsock};
 
 impl EventHandler for Vsock {
     fn on_queue(&mut self, index: usize) {
         match index {
             RECEIVE => self.fill_receive(),
             TRANSMIT => self.process_transmit(),
+            EVENTS => self.process_events(),
             _ => {}
         }
     }

@@ -15,11 +15,12 @@ use crate::memory::GuestMemory;
 use crate::virtio::device::Watch;
 use crate::virtio::segments::Segments;
 use crate::virtio::vsock::connection::{Connection, Fate, Ports};
+use crate::virtio::vsock::counts::Counts;
 use crate::virtio::vsock::header::{HEADER_BYTES, HEADER_SIZE, HOST_CID, Header, Op, STREAM};
 use crate::virtio::vsock::host_socket::{self, Handshake};
 
 /// Connections and waiting clients at one time. Each may hold 64 KiB that the host does not take.
-pub const MAX_CONNECTIONS: usize = 512;
+pub const MAX_CONNECTIONS: usize = 1024;
 /// RSTs owed to the guest; while there are so many, its packets wait.
 const MAX_RESETS: usize = 256;
 /// Most data in one packet, in bytes.
@@ -63,6 +64,7 @@ pub struct Muxer {
     watches: Vec<Watch>,
     next_token: u32,
     next_port: u32,
+    counts: Counts,
 }
 
 impl Muxer {
@@ -79,12 +81,28 @@ impl Muxer {
             watches: Vec::new(),
             next_token: FIRST_TOKEN,
             next_port: FIRST_HOST_PORT,
+            counts: Counts::default(),
         }
     }
 
     /// Changes to what is watched, since last asked.
     pub fn take_watches(&mut self) -> Vec<Watch> {
         std::mem::take(&mut self.watches)
+    }
+
+    /// What has happened so far.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The host's port that the next client is given, unless it is in use.
+    pub fn next_host_port(&self) -> u32 {
+        self.next_port
+    }
+
+    /// Goes on with another port; one that is not for clients is taken for the first.
+    pub fn set_next_host_port(&mut self, port: u32) {
+        self.next_port = port.max(FIRST_HOST_PORT);
     }
 
     /// Connections and waiting clients.
@@ -94,6 +112,7 @@ impl Muxer {
 
     /// Drops everything. The streams are closed once they are watched no more.
     pub fn clear(&mut self) {
+        self.counts.removed += self.connections.len() as u64;
         let streams = self.connections.drain().map(|(_, connection)| connection.into_stream());
         let streams = streams.chain(self.clients.drain().map(|(_, stream)| stream));
         self.watches.extend(streams.map(|stream| Watch::Close(stream.into())));
@@ -108,6 +127,7 @@ impl Muxer {
     pub fn add_client(&mut self, stream: UnixStream) {
         if self.count() >= MAX_CONNECTIONS {
             tracing::warn!(limit = MAX_CONNECTIONS, "too many vsock connections; refused one from the host");
+            self.counts.refused += 1;
             return;
         }
         let token = self.watch(&stream);
@@ -172,6 +192,7 @@ impl Muxer {
     }
 
     fn insert(&mut self, token: u32, connection: Connection) {
+        self.counts.added += 1;
         self.tokens.insert(connection.ports(), token);
         self.connections.insert(token, connection);
         self.settle(token, Fate::Continues);
@@ -188,7 +209,9 @@ impl Muxer {
             return;
         }
         let ports = connection.ports();
+        self.counts.removed += 1;
         if fate == Fate::Broken {
+            self.counts.killed += 1;
             self.resets.push_back(Reset { ports, dst_cid: HOST_CID, kind: STREAM });
         }
         self.tokens.remove(&ports);
@@ -206,12 +229,23 @@ impl Muxer {
 
     /// Takes a packet of the guest's.
     pub fn consume(&mut self, memory: &GuestMemory, packet: Segments) {
-        if let Err(reason) = self.try_consume(memory, packet) {
-            tracing::debug!(%reason, "dropped a vsock packet");
+        match self.try_consume(memory, packet) {
+            Ok(bytes) => {
+                self.counts.tx_packets += 1;
+                self.counts.tx_bytes += u64::from(bytes);
+            }
+            Err(reason) => self.drop_malformed(reason),
         }
     }
 
-    fn try_consume(&mut self, memory: &GuestMemory, mut packet: Segments) -> Result<(), Dropped> {
+    /// Counts a packet that nothing is done about.
+    pub fn drop_malformed(&mut self, reason: impl std::fmt::Display) {
+        tracing::debug!(%reason, "dropped a vsock packet");
+        self.counts.tx_malformed += 1;
+    }
+
+    /// Returns the bytes of data in the packet.
+    fn try_consume(&mut self, memory: &GuestMemory, mut packet: Segments) -> Result<u32, Dropped> {
         let mut bytes = [0; HEADER_SIZE];
         packet.take_front(HEADER_SIZE).copy_to(memory, &mut bytes)?;
         let header = Header::parse(&bytes);
@@ -236,7 +270,7 @@ impl Muxer {
             _ if op == Some(Op::Reset) => {}
             _ => self.resets.push_back(Reset { ports, dst_cid: header.dst_cid, kind: header.kind }),
         }
-        Ok(())
+        Ok(header.len)
     }
 
     fn connect(&mut self, ports: Ports, request: &Header) {
@@ -245,6 +279,7 @@ impl Muxer {
         };
         if self.count() >= MAX_CONNECTIONS {
             tracing::warn!(limit = MAX_CONNECTIONS, "too many vsock connections; refused one from the guest");
+            self.counts.refused += 1;
             return refuse(self);
         }
         match host_socket::connect(&self.path, ports.host) {
@@ -277,6 +312,7 @@ impl Muxer {
                 return Some(0);
             }
             self.resets.pop_front();
+            self.counts.rx_packets += 1;
             return Some(HEADER_BYTES);
         }
         // Checked before anything is taken from a stream: what has been read cannot be put back.
@@ -297,6 +333,8 @@ impl Muxer {
                 }
                 // The place was written to a moment ago.
                 let _ = place.copy_from(memory, &header.to_bytes());
+                self.counts.rx_packets += 1;
+                self.counts.rx_bytes += u64::from(outgoing.len);
                 Some(HEADER_BYTES + outgoing.len)
             }
             Ok(None) => None,

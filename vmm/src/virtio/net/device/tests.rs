@@ -13,6 +13,7 @@ use vm_memory::{GuestAddress, VolatileSlice};
 use super::*;
 use crate::memory::GuestMemory;
 use crate::sys::iovec;
+use crate::virtio::net::config::TapSource;
 use crate::virtio::net::offloads;
 use crate::virtio::net::tap::TapError;
 use crate::virtio::testing::Buffer::{Readable, Writable};
@@ -23,10 +24,12 @@ mod limits;
 const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x17];
 const NO_LIMITS: RateLimiterConfig = RateLimiterConfig { bandwidth: None, ops: None };
 const CONFIG: NetConfig = NetConfig {
+    // Not looked at: the cable is there.
+    tap: TapSource::Fd(-1),
     mac: Some(MacAddress(MAC)),
     mtu: 1500,
-    receive_limits: NO_LIMITS,
-    transmit_limits: NO_LIMITS,
+    rx_rate_limiter: NO_LIMITS,
+    tx_rate_limiter: NO_LIMITS,
 };
 const VERSION_1: u64 = 1 << 32;
 const MERGEABLE: u64 = 1 << VIRTIO_NET_F_MRG_RXBUF;
@@ -94,7 +97,7 @@ impl Guest {
         let memory = GuestMemory::from_ranges(&[(GuestAddress(0), MEMORY_SIZE as usize)]).unwrap();
         let offloads = Arc::new(AtomicU64::new(0));
         let cable = Cable { socket: ours, offloads: Arc::clone(&offloads) };
-        let device = Arc::new(Mutex::new(Net::new(config, cable).unwrap()));
+        let device = Arc::new(Mutex::new(Net::new(&config, cable).unwrap()));
         Self { driver: Driver::sharing(device.clone(), memory), device, host, offloads }
     }
 
@@ -159,8 +162,8 @@ fn refuses_addresses_and_mtus_that_no_card_has() {
     let cable = || Cable { socket: UnixDatagram::unbound().unwrap(), offloads: Arc::default() };
     let mac = MacAddress([1, 0, 0, 0, 0, 1]);
     let group = NetConfig { mac: Some(mac), ..CONFIG };
-    assert!(matches!(Net::new(group, cable()), Err(NetError::Mac(bad)) if bad == mac));
-    assert!(matches!(Net::new(NetConfig { mtu: 67, ..CONFIG }, cable()), Err(NetError::Mtu(67))));
+    assert!(matches!(Net::new(&group, cable()), Err(NetError::Mac(bad)) if bad == mac));
+    assert!(matches!(Net::new(&NetConfig { mtu: 67, ..CONFIG }, cable()), Err(NetError::Mtu(67))));
 }
 
 #[test]
@@ -382,13 +385,13 @@ mod in_own_namespace {
         if let Err(error) = entered {
             return skip(&format!("no network namespace can be made: {error}"));
         }
-        let tap = match Tap::open("carve-test0") {
+        let tap = match Tap::named("carve-test0") {
             Ok(tap) => tap,
             Err(error @ TapError::Open(_)) => return skip(&error.to_string()),
             Err(error) => panic!("{error}"),
         };
-        assert!(matches!(Tap::open("carve-test0"), Err(TapError::Attach { .. })), "it is in use");
-        let mut driver = Driver::new(Net::new(CONFIG, tap).unwrap());
+        assert!(matches!(Tap::named("carve-test0"), Err(TapError::Attach { .. })), "it is in use");
+        let mut driver = Driver::new(Net::new(&CONFIG, tap).unwrap());
         driver.start(VERSION_1 | MERGEABLE | SEGMENTS);
         assert_eq!(driver.read32(0x70), 0xf, "the tap takes the offloads");
         for _ in 0..64 {

@@ -3,6 +3,9 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::*;
 use crate::virtio::testing::Buffer::{Readable, Writable};
@@ -13,6 +16,9 @@ use crate::virtio::vsock::muxer::MAX_CONNECTIONS;
 mod closing;
 mod flow;
 mod hostile_guest;
+mod many;
+mod pressure;
+mod restoring;
 
 const CID: u32 = 7;
 /// A guest buffer takes this much data.
@@ -25,14 +31,16 @@ struct Guest {
     /// Head and address of the buffers the device has.
     buffers: Vec<(u16, u64)>,
     path: PathBuf,
+    device: Arc<Mutex<Vsock>>,
     _directory: tempfile::TempDir,
 }
 
 fn guest_without_buffers() -> Guest {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("v.sock");
-    let vsock = Vsock::new(&VsockConfig { guest_cid: CID, uds_path: path.clone() }).unwrap();
-    Guest { driver: Driver::started(vsock), buffers: Vec::new(), path, _directory: directory }
+    let device = Arc::new(Mutex::new(Vsock::new(&VsockConfig::new(CID, &path)).unwrap()));
+    let driver = Driver::started_sharing(device.clone());
+    Guest { driver, buffers: Vec::new(), path, device, _directory: directory }
 }
 
 fn guest() -> Guest {
@@ -144,12 +152,23 @@ impl Guest {
         listener.accept().unwrap().0
     }
 
+    fn count(&self, name: &str) -> u64 {
+        let counters = self.device.lock().unwrap().counters();
+        counters.iter().find(|counter| counter.name == name).unwrap().value
+    }
+
     fn listen(&self, port: u32) -> UnixListener {
         let path = format!("{}_{port}", self.path.display());
         // Left by an earlier listener of the same test.
         let _ = std::fs::remove_file(&path);
         UnixListener::bind(path).unwrap()
     }
+}
+
+/// Each connection of a test takes two descriptors of this process.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
 }
 
 fn pattern(length: usize) -> Vec<u8> {
@@ -162,20 +181,20 @@ fn op(op: Op) -> u16 {
 
 #[test]
 fn tells_its_cid() {
-    let mut guest = guest();
-    assert_eq!((guest.driver.read32(0x100), guest.driver.read32(0x104)), (CID, 0));
+    let directory = tempfile::tempdir().unwrap();
+    let mut driver = Driver::started(Vsock::new(&VsockConfig::new(CID, directory.path().join("v"))).unwrap());
+    assert_eq!((driver.read32(0x100), driver.read32(0x104)), (CID, 0));
 }
 
 #[test]
 fn refuses_reserved_cids_and_impossible_paths() {
     let directory = tempfile::tempdir().unwrap();
     for guest_cid in [0, 1, 2, u32::MAX] {
-        let config = VsockConfig { guest_cid, uds_path: directory.path().join("v") };
+        let config = VsockConfig::new(guest_cid, directory.path().join("v"));
         assert!(matches!(Vsock::new(&config), Err(VsockError::Cid(cid)) if cid == guest_cid));
     }
     for path in [directory.path().join("absent/v"), directory.path().join("x".repeat(120))] {
-        let error =
-            Vsock::new(&VsockConfig { guest_cid: 3, uds_path: path.clone() }).unwrap_err().to_string();
+        let error = Vsock::new(&VsockConfig::new(3, &path)).unwrap_err().to_string();
         assert!(error.contains(path.to_str().unwrap()), "{error}");
     }
 }
@@ -199,11 +218,11 @@ fn a_host_client_reaches_the_guest_and_back() {
 fn a_client_that_comes_before_the_driver_is_served_once_it_is_up() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("v.sock");
-    let vsock = Vsock::new(&VsockConfig { guest_cid: CID, uds_path: path.clone() }).unwrap();
+    let device = Arc::new(Mutex::new(Vsock::new(&VsockConfig::new(CID, &path)).unwrap()));
     let mut client = UnixStream::connect(&path).unwrap();
     client.write_all(b"CONNECT 52\n").unwrap();
-    let driver = Driver::started(vsock);
-    let mut guest = Guest { driver, buffers: Vec::new(), path, _directory: directory };
+    let driver = Driver::started_sharing(device.clone());
+    let mut guest = Guest { driver, buffers: Vec::new(), path, device, _directory: directory };
     guest.give_buffers(4);
     assert_eq!(guest.receive_ops(), [(op(Op::Request), 0)]);
 }

@@ -19,7 +19,7 @@ fn any_number() -> RateLimiterConfig {
 #[test]
 fn what_the_guest_sends_beyond_its_limit_waits_in_its_queue() {
     for (limits, admitted) in [(at_most(Some(1000), None), 3), (at_most(None, Some(4)), 4)] {
-        let mut guest = guest_with(NetConfig { transmit_limits: limits, ..CONFIG }, 0);
+        let mut guest = guest_with(NetConfig { tx_rate_limiter: limits, ..CONFIG }, 0);
         for _ in 0..6 {
             let address = guest.driver.put(&frame(300));
             guest.driver.queue(TRANSMIT, &[Readable(address, 312)]);
@@ -41,7 +41,7 @@ fn what_the_guest_sends_beyond_its_limit_waits_in_its_queue() {
 fn what_comes_for_the_guest_beyond_its_limit_waits_in_the_tap() {
     // The frame that uses the limit up goes through; it is paid for by the next.
     for (limits, admitted) in [(at_most(Some(1000), None), 4), (at_most(None, Some(2)), 2)] {
-        let mut guest = guest_with(NetConfig { receive_limits: limits, ..CONFIG }, 0);
+        let mut guest = guest_with(NetConfig { rx_rate_limiter: limits, ..CONFIG }, 0);
         guest.give_buffers(8, 1530);
         for _ in 0..6 {
             guest.arrive(&frame(300));
@@ -58,7 +58,7 @@ fn what_comes_for_the_guest_beyond_its_limit_waits_in_the_tap() {
 fn the_timer_wakes_both_directions() {
     let bandwidth = Some(TokenBucketConfig { size: 500, one_time_burst: None, refill_time: 50 });
     let limits = RateLimiterConfig { bandwidth, ops: None };
-    let mut guest = guest_with(NetConfig { receive_limits: limits, transmit_limits: limits, ..CONFIG }, 0);
+    let mut guest = guest_with(NetConfig { rx_rate_limiter: limits, tx_rate_limiter: limits, ..CONFIG }, 0);
     guest.give_buffers(6, 1530);
     for _ in 0..6 {
         guest.host.send(&frame(400)).unwrap();
@@ -81,7 +81,7 @@ fn the_timer_wakes_both_directions() {
 #[test]
 fn a_reset_leaves_the_timers_harmless() {
     let limits = at_most(None, Some(1));
-    let mut guest = guest_with(NetConfig { receive_limits: limits, transmit_limits: limits, ..CONFIG }, 0);
+    let mut guest = guest_with(NetConfig { rx_rate_limiter: limits, tx_rate_limiter: limits, ..CONFIG }, 0);
     guest.give_buffers(4, 1530);
     for _ in 0..3 {
         guest.arrive(&frame(100));
@@ -135,7 +135,7 @@ proptest::proptest! {
         (bytes, frames) in (1u64..6000, 1u64..9),
     ) {
         let limits = at_most(Some(bytes), Some(frames));
-        let config = NetConfig { receive_limits: limits, transmit_limits: limits, ..CONFIG };
+        let config = NetConfig { rx_rate_limiter: limits, tx_rate_limiter: limits, ..CONFIG };
         let mut guest = guest_with(config, 0);
         guest.give_buffers(10, 1530);
         for &length in &lengths {

@@ -128,6 +128,7 @@ fn credit_is_told_when_asked() {
 
 #[test]
 fn connections_are_limited_on_both_sides() {
+    raise_descriptor_limit();
     let mut guest = guest();
     let mut clients: Vec<_> = (0..MAX_CONNECTIONS)
         .map(|_| {
