@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::memory::Backing;
+
 pub use crate::virtio::block::{CacheMode, DiskConfig, IoEngine};
 pub use crate::virtio::net::{NetConfig, TapSource};
 pub use crate::virtio::rate_limit::{RateLimiterConfig, TokenBucketConfig};
@@ -36,6 +38,12 @@ pub struct VmConfig {
     pub profile: bool,
     /// RAM in MiB.
     pub memory_mib: u32,
+    /// What RAM is made of.
+    #[serde(default)]
+    pub memory_backing: Backing,
+    /// Make snapshots after the first one small: write down only what has changed.
+    #[serde(default)]
+    pub track_dirty_pages: bool,
     /// Virtual CPUs; one, so far.
     #[serde(default = "one")]
     pub vcpus: u8,
@@ -121,6 +129,8 @@ impl VmConfig {
             symbols: None,
             profile: false,
             memory_mib,
+            memory_backing: Backing::File,
+            track_dirty_pages: false,
             vcpus: 1,
             disks: Vec::new(),
             nets: Vec::new(),

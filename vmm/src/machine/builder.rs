@@ -72,7 +72,7 @@ impl Vm {
         let reached = |milestone| events.record(BootEvent::now(milestone));
         config.check()?;
         reached(Milestone::ConfigParsed);
-        let memory = memory::map_guest_ram(config.memory_bytes())?;
+        let memory = memory::map_ram(config.memory_bytes(), config.memory_backing)?;
         reached(Milestone::MemoryMapped);
         let mut platform = platform::open(config.engine, &memory)?;
         reached(Milestone::KvmOpened);
@@ -83,7 +83,8 @@ impl Vm {
         reached(Milestone::DevicesPlaced);
         let entry = describe_machine(config, &memory, &kernel, &*platform, &devices)?;
         let cpus = platform.create_cpus(Start::Boot(entry), config.vcpus, config.profile)?;
-        Self::assemble(config.clone(), memory, Ram::Shared, platform, devices, cpus, events)
+        let ram = Ram::of(config.memory_backing);
+        Self::assemble(config.clone(), memory, ram, platform, devices, cpus, events)
     }
 
     /// Builds the machine of `snapshot`, whose memory is in the file `memory`. That file must stay as it is while the

@@ -11,7 +11,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
@@ -122,10 +122,28 @@ impl RunningVm {
         match (kind, &*ram) {
             (SnapshotKind::Full, ram) => memory::write_full(&kept.memory, ram, &kept.pages, memory),
             (SnapshotKind::Diff, Ram::Private(_)) => memory::write_diff(&kept.memory, &kept.pages, memory),
-            (SnapshotKind::Diff, Ram::Shared) => return Err(SnapshotError::NoBase),
+            (SnapshotKind::Diff, _) => return Err(SnapshotError::NoBase),
         }
         .map_err(SnapshotError::file("write", memory))?;
-        format::write(state, &saved)
+        format::write(state, &saved)?;
+        self.track(ram, kind, memory)
+    }
+
+    /// Where diffs are wanted, has RAM be a copy of the full snapshot that was just written: from now on the kernel
+    /// knows what has changed.
+    fn track(
+        &self,
+        mut ram: MutexGuard<'_, Ram>,
+        kind: SnapshotKind,
+        path: &Path,
+    ) -> Result<(), SnapshotError> {
+        if !self.kept.config.track_dirty_pages || kind == SnapshotKind::Diff {
+            return Ok(());
+        }
+        let file = File::open(path).map_err(SnapshotError::file("open", path))?;
+        crate::memory::become_copy_of(&self.kept.memory, &file).map_err(SnapshotError::file("map", path))?;
+        *ram = Ram::Private(file);
+        Ok(())
     }
 
     /// A descriptor that becomes readable when the guest has ended, and stays so.

@@ -6,20 +6,42 @@
 //! copy-on-write mapping of that snapshot's file.
 
 pub mod layout;
+mod mapping;
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, SeekFrom, ftruncate, memfd_create, seek, sendfile};
 use rustix::io::Errno;
+use rustix::mm::MapFlags;
+use serde::{Deserialize, Serialize};
 use vm_memory::{
-    FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
-    mmap::FromRangesError, mmap::MmapRegion,
+    Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
 };
 
+pub use mapping::Kept;
+use mapping::Mapping;
+
+/// `f_type` of hugetlbfs (Linux, include/uapi/linux/magic.h).
+const HUGETLBFS_MAGIC: rustix::fs::FsWord = 0x9584_58f6;
+
 /// The guest's memory, as VMM, boot code and devices share it. Clones refer to the same pages.
-pub type GuestMemory = GuestMemoryMmap<()>;
+pub type GuestMemory = GuestMemoryMmap<Kept>;
+
+/// What guest memory is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backing {
+    /// A memory file, which other processes can share.
+    #[default]
+    File,
+    /// Memory of this process alone.
+    Anonymous,
+    /// A memory file of huge pages of 2 MiB, which the host must have reserved.
+    HugePages,
+}
 
 /// Why guest memory could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -32,75 +54,104 @@ pub enum MemoryError {
         /// What the host said.
         source: rustix::io::Errno,
     },
-    /// The memory of a snapshot could not be mapped.
-    #[error("cannot map {mib} MiB of a snapshot's memory: {problem}")]
-    Copy {
-        /// Size in MiB.
+    /// There are too few huge pages.
+    #[error(
+        "the host has no {mib} MiB of huge pages: {source}; reserve them (sysctl vm.nr_hugepages={}) or do without", mib.div_ceil(2)
+    )]
+    HugePages {
+        /// Size asked for, in MiB.
         mib: u64,
-        /// What failed.
-        problem: String,
+        /// What the host said.
+        source: io::Error,
     },
     /// The file could not be mapped.
-    #[error("cannot map {mib} MiB of guest memory; ask for less with --memory: {source}")]
+    #[error("cannot map {mib} MiB of guest memory; ask for less with --memory: {problem}")]
     Map {
         /// Size asked for, in MiB.
         mib: u64,
         /// What failed.
-        source: FromRangesError,
+        problem: String,
     },
 }
 
-/// Maps the RAM of a guest with `bytes` of it.
+/// Maps the RAM of a guest with `bytes` of it, in a memory file.
 ///
 /// # Errors
 /// The host has no address space or no descriptors left for it.
 pub fn map_guest_ram(bytes: u64) -> Result<GuestMemory, MemoryError> {
-    let mib = bytes / layout::MIB;
-    let file_error = |source| MemoryError::File { mib, source };
-    let file = memfd_create("guest-ram", MemfdFlags::CLOEXEC).map_err(file_error)?;
-    ftruncate(&file, bytes).map_err(file_error)?;
-    let file = std::sync::Arc::new(File::from(file));
+    map_ram(bytes, Backing::File)
+}
 
-    let mut file_start = 0;
-    let mut ranges = Vec::new();
-    for ram in layout::ram_ranges(bytes) {
-        let len = usize::try_from(ram.len).unwrap_or(usize::MAX);
-        ranges.push((GuestAddress(ram.base), len, Some(FileOffset::from_arc(file.clone(), file_start))));
-        file_start += ram.len;
+/// Maps the RAM of a guest with `bytes` of it, where `backing` says.
+///
+/// # Errors
+/// The host has no address space, no descriptors or no huge pages left for it.
+pub fn map_ram(bytes: u64, backing: Backing) -> Result<GuestMemory, MemoryError> {
+    let mib = bytes / layout::MIB;
+    let len = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let map_error = |problem: String| MemoryError::Map { mib, problem };
+    if backing == Backing::Anonymous {
+        let mapping = Mapping::anonymous(len).map_err(|error| map_error(error.to_string()))?;
+        return place(&mapping, bytes, None).map_err(map_error);
     }
-    // vm-memory maps shared and with MAP_NORESERVE where a file backs the region.
-    GuestMemoryMmap::from_ranges_with_files(ranges).map_err(|source| MemoryError::Map { mib, source })
+    let file_error = |source| MemoryError::File { mib, source };
+    let (kind, flags) = match backing {
+        // Reserved when mapped: a guest that finds none later would end the VMM.
+        Backing::HugePages => (MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB, MapFlags::SHARED),
+        _ => (MemfdFlags::empty(), MapFlags::SHARED | MapFlags::NORESERVE),
+    };
+    let file = memfd_create("guest-ram", MemfdFlags::CLOEXEC | kind).map_err(file_error)?;
+    ftruncate(&file, bytes).map_err(file_error)?;
+    let file = Arc::new(File::from(file));
+    let mapping = Mapping::of_file(&file, len, flags).map_err(|error| match backing {
+        Backing::HugePages => MemoryError::HugePages { mib, source: error },
+        _ => map_error(error.to_string()),
+    })?;
+    place(&mapping, bytes, Some(file)).map_err(map_error)
 }
 
 /// Maps the RAM of a guest with `bytes` of it as a copy of `file`: pages are the file's until somebody writes them. The
 /// file must not change or shrink while the mapping lives.
 ///
 /// # Errors
-/// The host has no address space left, or the file is too small.
+/// The host has no address space left.
 pub fn map_copy_of(file: &File, bytes: u64) -> Result<GuestMemory, MemoryError> {
     let mib = bytes / layout::MIB;
-    let map_error = |error: String| MemoryError::Copy { mib, problem: error };
-    let file = std::sync::Arc::new(file.try_clone().map_err(|error| map_error(error.to_string()))?);
-    let mut file_start = 0;
+    let map_error = |problem: String| MemoryError::Map { mib, problem };
+    let len = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mapping = Mapping::of_file(file, len, MapFlags::PRIVATE | MapFlags::NORESERVE)
+        .map_err(|error| map_error(error.to_string()))?;
+    place(&mapping, bytes, None).map_err(map_error)
+}
+
+/// Makes `memory`, wherever it was, a copy-on-write mapping of `file`, which holds the same bytes.
+///
+/// # Errors
+/// The host refused; the memory is what it was.
+pub(crate) fn become_copy_of(memory: &GuestMemory, file: &File) -> io::Result<()> {
+    let mapping =
+        memory.iter().next().and_then(|region| std::ops::Deref::deref(region).bitmap().mapping().cloned());
+    mapping.ok_or_else(|| io::Error::other("guest memory is not one piece"))?.become_copy_of(file)
+}
+
+/// The regions of RAM in `mapping`.
+fn place(mapping: &Arc<Mapping>, bytes: u64, file: Option<Arc<File>>) -> Result<GuestMemory, String> {
+    let mut start = 0;
     let mut regions = Vec::new();
     for ram in layout::ram_ranges(bytes) {
         let len = usize::try_from(ram.len).unwrap_or(usize::MAX);
-        let place = FileOffset::from_arc(file.clone(), file_start);
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
-        let region = MmapRegion::build(Some(place), len, protection, flags)
-            .map_err(|error| map_error(error.to_string()))?;
-        let region = GuestRegionMmap::new(region, GuestAddress(ram.base))
-            .ok_or_else(|| map_error("it reaches beyond the address space".into()))?;
-        regions.push(region);
-        file_start += ram.len;
+        let offset = file.as_ref().map(|file| FileOffset::from_arc(file.clone(), start as u64));
+        let region = mapping.region(start, len, offset).map_err(|error| error.to_string())?;
+        let region = GuestRegionMmap::new(region, GuestAddress(ram.base));
+        regions.push(region.ok_or("it reaches beyond the address space")?);
+        start += len;
     }
-    GuestMemoryMmap::from_regions(regions).map_err(|error| map_error(error.to_string()))
+    GuestMemoryMmap::from_regions(regions).map_err(|error| error.to_string())
 }
 
 /// Fills `len` bytes of guest memory at `address` from `file`, starting at `file_at`.
 ///
-/// The host copies from page cache to memory file. The VMM maps and faults none of those pages, which takes half the
+/// Into a memory file the host copies from page cache to memory file. The VMM maps and faults none of those pages, which takes half the
 /// time of reading into the mapping. Holes of the file stay holes of the memory, which must be fresh.
 ///
 /// # Errors
@@ -116,14 +167,17 @@ pub(crate) fn fill_from_file(
     let region = memory.find_region(start).filter(|region| {
         address.checked_add(len as u64).is_some_and(|end| end - region.start_addr().0 <= region.len())
     });
-    let Some((region, ram)) = region.and_then(|region| Some((region, region.file_offset()?))) else {
-        return Err(io::Error::other(format!("{len:#x} bytes at {address:#x} are not RAM")));
-    };
-    let memory_at = ram.start() + (address - region.start_addr().0);
+    let region =
+        region.ok_or_else(|| io::Error::other(format!("{len:#x} bytes at {address:#x} are not RAM")))?;
     let end = file_at + len as u64;
     if file.metadata()?.len() < end {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
+    let Some(ram) = region.file_offset().filter(|ram| can_be_written(ram.file())) else {
+        seek(file, SeekFrom::Start(file_at))?;
+        return memory.read_exact_volatile_from(start, &mut &*file, len).map_err(io::Error::other);
+    };
+    let memory_at = ram.start() + (address - region.start_addr().0);
     let mut at = file_at;
     while let Some(data) = next_data(file, at, end)? {
         seek(ram.file(), SeekFrom::Start(memory_at + (data.start - file_at)))?;
@@ -131,6 +185,11 @@ pub(crate) fn fill_from_file(
         at = data.end;
     }
     Ok(())
+}
+
+/// Whether a memory file takes writes besides mappings: one of huge pages does not.
+fn can_be_written(file: &File) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|fs| fs.f_type != HUGETLBFS_MAGIC)
 }
 
 /// The next run of data in a range of a file, if there is any.
@@ -165,8 +224,6 @@ mod tests {
     use std::io::Write;
     use std::os::unix::fs::{FileExt, MetadataExt};
 
-    use vm_memory::Bytes;
-
     use super::*;
 
     #[test]
@@ -190,6 +247,30 @@ mod tests {
             let mut bytes = [0; 6];
             memory.read_slice(&mut bytes, GuestAddress(address)).unwrap();
             assert_eq!(&bytes, b"23456\0");
+        }
+    }
+
+    #[test]
+    fn a_file_lands_in_memory_without_a_file_too() {
+        let memory = map_ram(layout::MIB, Backing::Anonymous).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        fill_from_file(&memory, 0x1001, &file, 2, 5).unwrap();
+        let mut bytes = [0; 6];
+        memory.read_slice(&mut bytes, GuestAddress(0x1001)).unwrap();
+        assert_eq!(&bytes, b"23456\0");
+    }
+
+    #[test]
+    fn huge_pages_are_had_or_refused_at_once() {
+        match map_ram(4 * layout::MIB, Backing::HugePages) {
+            Ok(memory) => {
+                let mut file = tempfile::tempfile().unwrap();
+                file.write_all(b"0123456789").unwrap();
+                fill_from_file(&memory, 0x1001, &file, 2, 5).unwrap();
+                assert_eq!(memory.read_obj::<u8>(GuestAddress(0x1001)).unwrap(), b'2');
+            }
+            Err(error) => assert!(error.to_string().contains("vm.nr_hugepages=2"), "{error}"),
         }
     }
 

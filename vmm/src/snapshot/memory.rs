@@ -15,7 +15,7 @@ use rustix::fs::{SeekFrom, ftruncate, seek, sendfile};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 
 use super::SnapshotError;
-use crate::memory::{GuestMemory, next_data};
+use crate::memory::{Backing, GuestMemory, next_data};
 
 const PAGE: u64 = 4096;
 /// Behind the memory of a diff there is one page more, which begins with this: nobody starts from half a memory.
@@ -34,8 +34,20 @@ const FILE: u64 = 1 << 61;
 pub(crate) enum Ram {
     /// In a memory file of its own.
     Shared,
+    /// In no file.
+    Anonymous,
     /// Copied on write from the memory of a snapshot, which this is.
     Private(File),
+}
+
+impl Ram {
+    /// The RAM of a machine that is booted.
+    pub(crate) fn of(backing: Backing) -> Self {
+        match backing {
+            Backing::File | Backing::HugePages => Self::Shared,
+            Backing::Anonymous => Self::Anonymous,
+        }
+    }
 }
 
 /// Writes all RAM to `path`.
@@ -49,6 +61,7 @@ pub(crate) fn write_full(memory: &GuestMemory, ram: &Ram, pages: &File, path: &P
                 };
                 copy_data(source.file(), file, size(memory))
             }
+            Ram::Anonymous => write_copied(memory, pages, file),
             Ram::Private(base) => {
                 copy_data(base, file, size(memory))?;
                 write_copied(memory, pages, file)
@@ -193,7 +206,7 @@ mod tests {
     use vm_memory::{Bytes, GuestAddress};
 
     use super::*;
-    use crate::memory::{layout, map_copy_of, map_guest_ram};
+    use crate::memory::{become_copy_of, layout, map_copy_of, map_guest_ram, map_ram};
 
     const BYTES: u64 = 8 << 20;
 
@@ -228,6 +241,24 @@ mod tests {
         assert_eq!(std::fs::read(&full).unwrap(), std::fs::read(&again).unwrap());
         let three = map_copy_of(&File::open(&full).unwrap(), BYTES).unwrap();
         assert_eq!((read(&three, 0x5000), read(&three, BYTES - 1)), (7, 0));
+    }
+
+    #[test]
+    fn memory_of_any_kind_can_become_a_copy_of_its_snapshot() {
+        for backing in [Backing::File, Backing::Anonymous] {
+            let dir = tempfile::tempdir().unwrap();
+            let (full, diff) = (dir.path().join("full"), dir.path().join("diff"));
+            let pages = page_map().unwrap();
+            let memory = map_ram(BYTES, backing).unwrap();
+            memory.write_obj(1u8, GuestAddress(0x5000)).unwrap();
+            memory.write_obj(2u8, GuestAddress(0x9000)).unwrap();
+            write_full(&memory, &Ram::of(backing), &pages, &full).unwrap();
+            become_copy_of(&memory, &File::open(&full).unwrap()).unwrap();
+            assert_eq!((read(&memory, 0x5000), read(&memory, 0x9000)), (1, 2), "{backing:?}");
+            memory.write_obj(3u8, GuestAddress(0x9000)).unwrap();
+            write_diff(&memory, &pages, &diff).unwrap();
+            assert_eq!(std::fs::metadata(&diff).unwrap().blocks() * 512, 2 * PAGE, "one page, and the mark");
+        }
     }
 
     #[test]

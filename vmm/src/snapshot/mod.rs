@@ -28,8 +28,8 @@ pub enum SnapshotKind {
     /// All of it.
     #[default]
     Full,
-    /// What has changed since the snapshot that the machine was started from, or since its last one: to be laid over
-    /// that one's memory by [`rebase`] before a machine can start from it.
+    /// What has changed since the snapshot that the machine was started from, or with dirty-page tracking since the last
+    /// full one: to be laid over that one's memory by [`rebase`] before a machine can start from it.
     Diff,
 }
 

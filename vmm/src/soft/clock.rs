@@ -38,6 +38,16 @@ impl Clock {
         self.scale
     }
 
+    /// The TSC at which it started.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Makes it a clock that started at that TSC, at that time of day.
+    pub(crate) fn go_on_from(&mut self, start: u64, wall_at_start: Duration) {
+        (self.start, self.wall_at_start) = (start, wall_at_start);
+    }
+
     /// Nanoseconds between the start and the TSC value `at`.
     pub(crate) fn nanoseconds(&self, at: u64) -> u64 {
         self.scale.nanoseconds(at.wrapping_sub(self.start))

@@ -26,6 +26,7 @@ use super::extended::Extended;
 use super::flags;
 use super::interpreter::{Interpreter, Pause};
 use super::interrupts::{Accepts, Controllers, Interrupt};
+use super::persist::CpuState;
 use super::ram::Ram;
 use super::step::Stop;
 use super::system::System;
@@ -78,7 +79,7 @@ impl SoftCpu {
     /// The memory cannot be mapped, or does not hold the first tables.
     pub(crate) fn new(
         memory: &GuestMemory,
-        entry: Entry,
+        entry: Option<Entry>,
         cpuid: &CpuId,
         ring3: Ring3,
         controllers: Arc<Controllers>,
@@ -86,12 +87,15 @@ impl SoftCpu {
     ) -> Result<Self, KvmError> {
         let refused = |what| move |error: std::io::Error| KvmError::Call { what, source: error };
         let mut sregs = kvm_bindings::kvm_sregs::default();
-        registers::set_system_registers(&mut sregs, entry, memory)
-            .map_err(std::io::Error::other)
-            .map_err(refused("build the first page tables"))?;
+        let mut general = kvm_bindings::kvm_regs::default();
+        if let Some(entry) = entry {
+            registers::set_system_registers(&mut sregs, entry, memory)
+                .map_err(std::io::Error::other)
+                .map_err(refused("build the first page tables"))?;
+            general = registers::general_registers(entry);
+        }
         let ram = Ram::map(memory).map_err(refused("map guest memory"))?;
         let cpuid = Cpuid::of_host(cpuid.as_slice());
-        let general = registers::general_registers(entry);
         let mut cpu = Cpu::new(ram, &general, &sregs, cpuid.address_bits());
         cpu.xstate = Layout::from_cpuid(cpuid.entries());
         let clock = Clock::of_host(ring3.tsc_khz());
@@ -207,6 +211,15 @@ impl SoftCpu {
 
     fn time(&self, ticks: u64) -> Duration {
         Duration::from_nanos(self.interpreter.cpu.system.clock.scale().nanoseconds(ticks))
+    }
+
+    /// Makes the CPU, which is new, the one that was saved.
+    ///
+    /// # Errors
+    /// The state is damaged, or cannot go on here.
+    pub(crate) fn restore(&mut self, state: &Saved) -> Result<(), KvmError> {
+        self.is_halted = CpuState::parse(state)?.set(&mut self.interpreter.cpu)?;
+        Ok(())
     }
 
     /// Counts the kernel's instructions by address from now on.
@@ -392,7 +405,12 @@ impl CpuEngine for SoftCpu {
     }
 
     fn save(&mut self) -> Result<Saved, CpuError> {
-        Err(KvmError::Lacks { what: "snapshots by the software engine; use --engine kvm".into() }.into())
+        let cpu = &self.interpreter.cpu;
+        let state = match &cpu.extended {
+            Some(extended) => CpuState::get(cpu, &*extended.state, self.is_halted),
+            None => CpuState::get(cpu, &*self.ring3.extended_state()?, self.is_halted),
+        };
+        Ok(state.write()?)
     }
 
     fn profile(&mut self) -> Option<Profile> {

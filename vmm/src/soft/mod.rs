@@ -30,6 +30,7 @@ mod interrupts;
 mod mmu;
 mod msrs;
 mod ops;
+mod persist;
 mod platform;
 mod privilege;
 mod pvclock;

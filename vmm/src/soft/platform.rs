@@ -70,12 +70,11 @@ impl Platform for SoftPlatform {
         let lacks = |what: &str| KvmError::Lacks { what: what.into() };
         let ring3 = self.ring3.take().filter(|_| vcpus == 1);
         let ring3 = ring3.ok_or_else(|| lacks("a second vCPU in the software engine; use --engine kvm"))?;
-        let Start::Boot(entry) = start else {
-            return Err(lacks("snapshots by the software engine; use --engine kvm"));
+        let entry = match start {
+            Start::Boot(Entry::Pvh { .. }) => return Err(KvmError::Entry),
+            Start::Boot(entry) => Some(entry),
+            Start::Restore { .. } => None,
         };
-        if !matches!(entry, Entry::Long { .. }) {
-            return Err(KvmError::Entry);
-        }
         let mut cpu = SoftCpu::new(
             &self.memory,
             entry,
@@ -84,6 +83,10 @@ impl Platform for SoftPlatform {
             self.controllers.clone(),
             self.attention.clone(),
         )?;
+        if let Start::Restore { platform, cpus: [saved], .. } = start {
+            self.controllers.restore(platform)?;
+            cpu.restore(saved)?;
+        }
         if profile {
             cpu.start_profile();
         }
@@ -91,6 +94,6 @@ impl Platform for SoftPlatform {
     }
 
     fn save(&self) -> Result<Saved, KvmError> {
-        Err(KvmError::Lacks { what: "snapshots by the software engine; use --engine kvm".into() })
+        self.controllers.save()
     }
 }

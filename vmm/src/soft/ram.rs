@@ -1,7 +1,6 @@
 //! The guest's RAM as one flat piece of host memory, for a reader that looks at every byte the guest's kernel does.
 //!
-//! The pages are those of [`GuestMemory`]: the same file, mapped once more without the gap. Every access checks its
-//! bounds, so that a mistake elsewhere reads zeros at worst. Devices and ring 3 change the same bytes at the same time,
+//! The mapping is that of [`GuestMemory`], whose regions lie side by side. Every access checks its bounds, so that a mistake elsewhere reads zeros at worst. Devices and ring 3 change the same bytes at the same time,
 //! hence volatile accesses; one that is aligned is a single access of the host's CPU.
 #![expect(
     unsafe_code,
@@ -11,8 +10,7 @@
 use std::io;
 use std::ops::Range;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 
 use super::word::Word;
 use crate::memory::{GuestMemory, layout};
@@ -35,25 +33,26 @@ pub(crate) struct Ram {
     _memory: GuestMemory,
 }
 
-// SAFETY: the mapping belongs to this value until it is dropped, whatever thread that happens in.
+// SAFETY: the mapping is that of `_memory`, which any thread may use.
 unsafe impl Send for Ram {}
 
 impl Ram {
-    /// Maps the RAM of `memory`.
+    /// The RAM of `memory`.
     ///
     /// # Errors
-    /// The host has no address space left, or the memory is not backed by one file.
+    /// The memory is not one piece in our address space.
     pub(crate) fn map(memory: &GuestMemory) -> io::Result<Self> {
-        let no_file = || io::Error::other("guest memory is not backed by a file");
-        let first = memory.iter().next().ok_or_else(no_file)?;
-        let file = first.file_offset().ok_or_else(no_file)?;
-        let bytes: u64 = memory.iter().map(GuestMemoryRegion::len).sum();
-        let len = usize::try_from(bytes).map_err(io::Error::other)?;
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
-        // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing of ours.
-        let base = unsafe { mmap(std::ptr::null_mut(), len, protection, flags, file.file(), file.start()) }?;
-        Ok(Self { base: base.cast(), len, low: bytes.min(layout::MMIO_GAP), _memory: memory.clone() })
+        let mut pieces = Vec::new();
+        for region in memory.iter().filter(|region| is_ram(region.start_addr().0)) {
+            let host = region.get_host_address(MemoryRegionAddress(0)).map_err(io::Error::other)?;
+            pieces.push((host, usize::try_from(region.len()).map_err(io::Error::other)?));
+        }
+        let (base, len) = match *pieces {
+            [(base, len)] => (base, len),
+            [(base, low), (high, len)] if base.wrapping_add(low) == high => (base, low + len),
+            _ => return Err(io::Error::other("guest memory is not one piece")),
+        };
+        Ok(Self { base, len, low: (len as u64).min(layout::MMIO_GAP), _memory: memory.clone() })
     }
 
     /// Pages of RAM.
@@ -167,11 +166,9 @@ impl Ram {
     }
 }
 
-impl Drop for Ram {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made in `map` with this length, and nothing refers to it any more.
-        let _ = unsafe { munmap(self.base.cast(), self.len) };
-    }
+/// Whether a region that starts there is RAM, and not the memory of a device.
+fn is_ram(start: u64) -> bool {
+    start == 0 || start == layout::MMIO_GAP_END
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::clock::Clock;
 use super::cpuid::Cpuid;
 use super::interrupts::Controllers;
@@ -13,7 +15,7 @@ const DR6_CLEAR: u64 = 0xffff_0ff0;
 const DR7_CLEAR: u64 = 0x400;
 
 /// The debug registers. They hold what they are given; no breakpoint is ever hit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DebugRegisters {
     /// DR0 to DR3.
     pub(crate) addresses: [u64; 4],

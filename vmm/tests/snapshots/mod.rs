@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::tiny::{Entry, Guest, RESET, say, under};
+use crate::tiny::{Entry, Guest, RESET, say, under_each_engine};
 use vmm::{BootEvent, Engine, RunningVm, Snapshot, SnapshotError, SnapshotKind, Vm, VmExit};
 
-under! { kvm, Kvm,
+under_each_engine! {
     a_guest_stands_still_while_it_is_paused,
     a_clone_goes_on_where_the_guest_was_and_so_does_the_guest,
     a_diff_holds_what_has_changed_since,
     many_clones_run_at_the_same_time,
-    a_port_access_is_completed_before_a_snapshot
+    a_port_access_is_completed_before_a_snapshot,
 }
 
 /// Where the guests count.

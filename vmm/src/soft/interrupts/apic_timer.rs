@@ -9,6 +9,8 @@
 //! Nothing counts here: the timer knows when it was started and computes what is asked from the TSC that the caller
 //! passes.
 
+use serde::{Deserialize, Serialize};
+
 use super::frequency::TscFrequency;
 
 /// The clock that the count and the divider divide: 1 GHz, as KVM has it.
@@ -17,7 +19,7 @@ const CLOCK_HZ: u32 = 1_000_000_000;
 const MIN_PERIOD: u64 = 200_000;
 
 /// How the timer counts: bits 18:17 of its entry in the local vector table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum TimerMode {
     OneShot,
     Periodic,
@@ -43,7 +45,7 @@ impl TimerMode {
 }
 
 /// The timer's registers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ApicTimer {
     frequency: TscFrequency,
     mode: TimerMode,
@@ -69,6 +71,11 @@ impl ApicTimer {
             counted_before: 0,
             next_tsc: None,
         }
+    }
+
+    /// Whether both tell time by the same TSC.
+    pub(super) fn ticks_like(&self, other: &Self) -> bool {
+        self.frequency == other.frequency
     }
 
     /// The TSC at which it fires next.

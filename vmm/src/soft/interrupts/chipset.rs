@@ -8,6 +8,8 @@
 //!
 //! Inputs are identity-mapped, IRQ 0 included, as the MP table says and as KVM's default routing has it.
 
+use serde::{Deserialize, Serialize};
+
 use super::frequency::TscFrequency;
 use super::io_apic::IoApic;
 use super::local_apic::LocalApic;
@@ -18,7 +20,7 @@ use super::{Accepts, GeneralProtection, Interrupt};
 const TIMER_IRQ: u32 = 0;
 
 /// Everything that interrupts the CPU.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Chipset {
     local_apic: LocalApic,
     io_apic: IoApic,
@@ -38,6 +40,18 @@ impl Chipset {
             pit: Pit::new(frequency),
             lint0: false,
         }
+    }
+
+    /// Becomes `other`, if that is a state that these controllers can be in.
+    pub(super) fn replace_by(&mut self, other: Self) -> Result<(), &'static str> {
+        if !other.local_apic.ticks_like(&self.local_apic) || !other.pit.ticks_like(&self.pit) {
+            return Err("the TSC ticked at another frequency");
+        }
+        if !other.pit.is_possible() || !other.pic.is_possible() {
+            return Err("a register has a value that it cannot have");
+        }
+        *self = other;
+        Ok(())
     }
 
     /// Brings the timers to `tsc`.

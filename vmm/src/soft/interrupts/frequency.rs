@@ -1,7 +1,9 @@
 //! How fast the TSC runs, and so how other clocks convert to it.
 
+use serde::{Deserialize, Serialize};
+
 /// The TSC's frequency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TscFrequency {
     hz: u128,
 }

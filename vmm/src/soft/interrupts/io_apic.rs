@@ -6,6 +6,8 @@
 //!                └──────────── end of interrupt clears remote IRR ◄┘ still high: again
 //! ```
 
+use serde::{Deserialize, Serialize};
+
 use super::message::{DeliveryMode, Message, widen_destination};
 use crate::memory::layout;
 
@@ -35,7 +37,7 @@ const WRITABLE: u32 = 0x1_afff;
 const DESTINATION: u32 = 0xff00_0000;
 
 /// An entry of the redirection table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     low: u32,
     high: u32,
@@ -62,7 +64,7 @@ impl Entry {
 }
 
 /// The I/O APIC's registers and the state of its inputs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct IoApic {
     select: u8,
     id: u32,

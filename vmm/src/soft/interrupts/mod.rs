@@ -26,7 +26,9 @@ use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::cpu::Saved;
 use crate::interrupt::InterruptLine;
+use crate::kvm::KvmError;
 use crate::memory::layout;
 use chipset::Chipset;
 use frequency::TscFrequency;
@@ -180,6 +182,21 @@ impl Controllers {
         self.with(|chipset| chipset.set_cr8(value));
     }
 
+    /// The controllers' state as JSON. Times in it are of the host's TSC.
+    pub(crate) fn save(&self) -> Result<Saved, KvmError> {
+        serde_json::value::to_raw_value(&*self.lock()).map_err(|error| damaged(&error.to_string()))
+    }
+
+    /// Puts saved state back.
+    ///
+    /// # Errors
+    /// It is damaged, or of a host whose TSC ticks otherwise.
+    pub(crate) fn restore(&self, saved: &Saved) -> Result<(), KvmError> {
+        let state: Chipset =
+            serde_json::from_str(saved.get()).map_err(|error| damaged(&error.to_string()))?;
+        self.with(|chipset| chipset.replace_by(state)).map_err(damaged)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Chipset> {
         self.chipset.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -216,6 +233,10 @@ impl std::fmt::Debug for Controllers {
             .field("deadline", &self.deadline())
             .finish_non_exhaustive()
     }
+}
+
+fn damaged(problem: &str) -> KvmError {
+    KvmError::State { what: "the interrupt controllers", problem: problem.to_owned() }
 }
 
 /// Whether `port` is the PIC's, the PIT's or the speaker's.

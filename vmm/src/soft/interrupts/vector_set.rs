@@ -1,7 +1,9 @@
 //! A set of interrupt vectors, as the 256-bit registers of a local APIC hold it.
 
+use serde::{Deserialize, Serialize};
+
 /// Which of the 256 vectors are set.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct VectorSet([u32; 8]);
 
 impl VectorSet {

@@ -8,6 +8,8 @@ mod plain;
 #[cfg(test)]
 mod tests;
 
+use serde::{Deserialize, Serialize};
+
 use super::cpu::{Cpu, FS, GS};
 use super::interrupts::Controllers;
 use super::mmu::walk::{CR0_PG, EFER_NXE, is_canonical};
@@ -51,6 +53,63 @@ pub(crate) struct Msrs {
     /// Of the last structure about time that was written to the guest's memory.
     time_version: u32,
     plain: Plain,
+}
+
+/// The registers in a snapshot. Those of the local APIC are in its state.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct MsrState {
+    star: u64,
+    lstar: u64,
+    cstar: u64,
+    fmask: u64,
+    kernel_gs_base: u64,
+    tsc_aux: u32,
+    wall_clock: u64,
+    system_time: u64,
+    time_version: u32,
+    /// Number and value.
+    plain: Vec<(u32, u64)>,
+}
+
+impl Msrs {
+    /// All values.
+    pub(crate) fn save(&self) -> MsrState {
+        let Self {
+            star,
+            lstar,
+            cstar,
+            fmask,
+            kernel_gs_base,
+            tsc_aux,
+            wall_clock,
+            system_time,
+            time_version,
+            plain,
+        } = self;
+        MsrState {
+            star: *star,
+            lstar: *lstar,
+            cstar: *cstar,
+            fmask: *fmask,
+            kernel_gs_base: *kernel_gs_base,
+            tsc_aux: *tsc_aux,
+            wall_clock: *wall_clock,
+            system_time: *system_time,
+            time_version: *time_version,
+            plain: plain.values().collect(),
+        }
+    }
+
+    /// Puts saved values back; whether the registers take them, as far as the guest could have written them.
+    pub(crate) fn restore(&mut self, state: &MsrState) -> bool {
+        let addresses = [state.lstar, state.cstar, state.kernel_gs_base];
+        (self.star, self.fmask, self.tsc_aux) = (state.star, state.fmask, state.tsc_aux);
+        [self.lstar, self.cstar, self.kernel_gs_base] = addresses;
+        (self.wall_clock, self.system_time) = (state.wall_clock, state.system_time);
+        self.time_version = state.time_version;
+        addresses.iter().all(|address| is_canonical(*address))
+            && state.plain.iter().all(|(index, value)| self.plain.write(*index, *value))
+    }
 }
 
 impl Cpu {

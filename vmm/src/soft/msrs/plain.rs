@@ -109,6 +109,11 @@ impl Plain {
         Some(self.0.get(self.find(index)?)?.value)
     }
 
+    /// All registers: number and value.
+    pub(super) fn values(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.0.iter().map(|register| (register.index, register.value))
+    }
+
     /// Sets register `index`; whether it exists and takes that value.
     pub(super) fn write(&mut self, index: u32, value: u64) -> bool {
         let found = self.find(index);

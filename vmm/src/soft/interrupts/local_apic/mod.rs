@@ -19,6 +19,8 @@ mod registers;
 #[cfg(test)]
 mod tests;
 
+use serde::{Deserialize, Serialize};
+
 use super::apic_timer::ApicTimer;
 use super::frequency::TscFrequency;
 use super::message::{DeliveryMode, EVERYONE, Message};
@@ -28,7 +30,7 @@ pub(crate) use msr::GeneralProtection;
 pub(super) use msr::owns;
 
 /// The local APIC of CPU 0.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LocalApic {
     registers: Registers,
     timer: ApicTimer,
@@ -41,6 +43,11 @@ impl LocalApic {
         let mut registers = Registers::after_reset();
         registers.wire_virtually();
         Self { registers, timer: ApicTimer::new(frequency), frequency }
+    }
+
+    /// Whether both tell time by the same TSC.
+    pub(super) fn ticks_like(&self, other: &Self) -> bool {
+        self.frequency == other.frequency && self.timer.ticks_like(&other.timer)
     }
 
     /// The vector to interrupt the CPU with: requested, and of a higher class than all that goes on.

@@ -1,5 +1,7 @@
 //! What a local APIC holds, and the numbers of its registers. Intel SDM volume 3A, tables 11-1 and 11-6.
 
+use serde::{Deserialize, Serialize};
+
 use super::super::vector_set::VectorSet;
 
 /// Register numbers: the offset in the page divided by 16, which is also the offset from the first x2APIC MSR.
@@ -91,7 +93,7 @@ impl Lvt {
 }
 
 /// The registers of a local APIC but for its timer's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Registers {
     /// IA32_APIC_BASE.
     pub(super) base: u64,

@@ -1,8 +1,10 @@
 //! One 8259A interrupt controller. Intel 8259A data sheet; "initialization command word" (ICW) and "operation command
 //! word" (OCW) are its words.
 
+use serde::{Deserialize, Serialize};
+
 /// Where the chip is in its initialisation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Expects {
     /// Initialised: data writes are the mask.
     Mask,
@@ -22,7 +24,7 @@ const INITIALISE: u8 = 1 << 4;
 const OCW3: u8 = 1 << 3;
 
 /// The chip's registers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Chip {
     expects: Expects,
     icw1: u8,
@@ -46,6 +48,11 @@ pub(super) struct Chip {
 }
 
 impl Chip {
+    /// Whether a guest can have brought it into this state.
+    pub(super) fn is_possible(&self) -> bool {
+        self.lowest < 8 && self.first_vector & 7 == 0
+    }
+
     pub(super) fn new() -> Self {
         Self {
             expects: Expects::Mask,

@@ -4,6 +4,8 @@ mod chip;
 #[cfg(test)]
 mod tests;
 
+use serde::{Deserialize, Serialize};
+
 use chip::Chip;
 
 /// The input of the first chip that is the second one's output.
@@ -16,7 +18,7 @@ const CASCADE_LEVEL: u8 = 1 << CASCADE;
 const POLL_FOUND: u8 = 0x80;
 
 /// The pair.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Pic {
     first: Chip,
     second: Chip,
@@ -28,6 +30,11 @@ impl Pic {
         let mut first = Chip::new();
         first.set_level(CASCADE_LEVEL);
         Self { first, second: Chip::new() }
+    }
+
+    /// Whether a guest can have brought it into this state.
+    pub(super) fn is_possible(&self) -> bool {
+        self.first.is_possible() && self.second.is_possible()
     }
 
     /// Sets input `irq`, 0 to 15. There is no input 2: it is the cascade.

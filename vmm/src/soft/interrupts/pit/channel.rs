@@ -2,6 +2,8 @@
 //!
 //! A counter does not count here: it knows the TSC at which it was loaded and computes what is asked.
 
+use serde::{Deserialize, Serialize};
+
 use super::super::frequency::TscFrequency;
 
 /// The PIT's clock in Hz.
@@ -10,7 +12,7 @@ pub(super) const CLOCK_HZ: u32 = 1_193_182;
 const MIN_PERIOD: u64 = 239;
 
 /// What a counter does with its output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Mode {
     /// 0: low, rises at the end.
     TerminalCount,
@@ -49,7 +51,7 @@ impl Mode {
 }
 
 /// Which bytes of a count go through the port: bits 5:4 of a control word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Access {
     Low,
     High,
@@ -57,7 +59,7 @@ enum Access {
 }
 
 /// The passing of time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Counting {
     /// No count has been written since the control word, or the gate has not started it.
     Waiting,
@@ -68,7 +70,7 @@ enum Counting {
 }
 
 /// The counter's registers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Channel {
     frequency: TscFrequency,
     /// The control word as written, but for the channel's number.
@@ -122,6 +124,16 @@ impl Channel {
             access: self.access,
             ..Self::new(self.frequency, self.gate)
         };
+    }
+
+    /// The TSC's frequency.
+    pub(super) fn frequency(&self) -> TscFrequency {
+        self.frequency
+    }
+
+    /// Whether a guest can have brought it into this state.
+    pub(super) fn is_possible(&self) -> bool {
+        (1..=0x1_0000).contains(&self.count)
     }
 
     /// Keeps the count as it is for the next read.

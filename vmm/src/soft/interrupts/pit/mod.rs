@@ -5,6 +5,8 @@ mod channel;
 #[cfg(test)]
 mod tests;
 
+use serde::{Deserialize, Serialize};
+
 use super::frequency::TscFrequency;
 use channel::{CLOCK_HZ, Channel};
 
@@ -28,7 +30,7 @@ const CONNECTED: u8 = 1 << 1;
 const REFRESH_TICKS: u64 = 18;
 
 /// The timer and the speaker port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Pit {
     frequency: TscFrequency,
     channels: [Channel; 3],
@@ -45,6 +47,17 @@ impl Pit {
             speaker_connected: false,
             next_tsc: None,
         }
+    }
+
+    /// Whether both tell time by the same TSC.
+    pub(super) fn ticks_like(&self, other: &Self) -> bool {
+        let frequencies = |pit: &Self| pit.channels.each_ref().map(Channel::frequency);
+        self.frequency == other.frequency && frequencies(self) == frequencies(other)
+    }
+
+    /// Whether a guest can have brought it into this state.
+    pub(super) fn is_possible(&self) -> bool {
+        self.channels.iter().all(Channel::is_possible)
     }
 
     /// The TSC at which IRQ 0 rises next.
