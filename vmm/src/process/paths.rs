@@ -42,6 +42,8 @@ fn paths(config: &mut VmConfig) -> Vec<&mut PathBuf> {
         kernel,
         initrd,
         cmdline: _,
+        memory_backing: _,
+        track_dirty_pages: _,
         engine: _,
         symbols,
         profile: _,
