@@ -2,6 +2,7 @@
 //!
 //! [`machine`] is what its verbs have in common: the flags that describe a machine.
 
+mod balloon_flag;
 mod boot;
 mod disk_flag;
 mod event_lines;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::memory::Backing;
 
+pub use crate::virtio::balloon::BalloonConfig;
 pub use crate::virtio::block::{CacheMode, DiskConfig, IoEngine};
 pub use crate::virtio::net::{NetConfig, TapSource};
 pub use crate::virtio::rate_limit::{RateLimiterConfig, TokenBucketConfig};
@@ -27,6 +28,9 @@ pub struct VmConfig {
     /// Added to the kernel's command line, where it has the last word.
     #[serde(default)]
     pub cmdline: String,
+    /// How the kernel learns of processors and devices.
+    #[serde(default)]
+    pub acpi: Acpi,
     /// What runs the guest's kernel.
     #[serde(default)]
     pub engine: Engine,
@@ -56,6 +60,9 @@ pub struct VmConfig {
     /// virtio socket device.
     #[serde(default)]
     pub vsock: Option<VsockConfig>,
+    /// virtio memory balloon.
+    #[serde(default)]
+    pub balloon: Option<BalloonConfig>,
     /// virtio entropy device.
     #[serde(default)]
     pub rng: Option<RngConfig>,
@@ -79,6 +86,32 @@ pub enum Engine {
     Kvm,
     /// Our interpreter.
     Soft,
+}
+
+/// Whether ACPI tables describe the machine. Where they do not, the command line and the MP table do, for kernels that
+/// are built for that (`CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Acpi {
+    /// For a kernel in a bzImage, which is what distributions ship, but not for a vmlinux, which is usually built for a
+    /// machine like this one.
+    #[default]
+    Auto,
+    /// They do.
+    On,
+    /// They do not.
+    Off,
+}
+
+impl Acpi {
+    /// Whether there are to be tables for a kernel that came in a bzImage, or did not.
+    pub(crate) fn for_kernel(self, is_bzimage: bool) -> bool {
+        match self {
+            Self::Auto => is_bzimage,
+            Self::On => true,
+            Self::Off => false,
+        }
+    }
 }
 
 /// An entropy device: random bytes of the host's.
@@ -125,6 +158,7 @@ impl VmConfig {
             kernel: kernel.into(),
             initrd: None,
             cmdline: String::new(),
+            acpi: Acpi::Auto,
             engine: Engine::Auto,
             symbols: None,
             profile: false,
@@ -135,6 +169,7 @@ impl VmConfig {
             disks: Vec::new(),
             nets: Vec::new(),
             vsock: None,
+            balloon: None,
             rng: None,
             serial: SerialConfig::None,
         }
@@ -153,6 +188,7 @@ impl VmConfig {
         let devices = self.disks.len()
             + self.nets.len()
             + usize::from(self.vsock.is_some())
+            + usize::from(self.balloon.is_some())
             + usize::from(self.rng.is_some());
         match self {
             Self { vcpus, .. } if *vcpus != 1 => Err(ConfigError::Vcpus(*vcpus)),
@@ -179,6 +215,15 @@ mod tests {
         ] {
             let error = bad.check().unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn distributions_kernels_get_acpi_unless_told_otherwise() {
+        for (acpi, for_bzimage, for_vmlinux) in
+            [(Acpi::Auto, true, false), (Acpi::On, true, true), (Acpi::Off, false, false)]
+        {
+            assert_eq!((acpi.for_kernel(true), acpi.for_kernel(false)), (for_bzimage, for_vmlinux));
         }
     }
 

@@ -30,14 +30,14 @@ pub mod virtio;
 
 pub use boot::BootError;
 pub use config::{
-    CacheMode, ConfigError, DiskConfig, Engine, IoEngine, NetConfig, RateLimiterConfig, RngConfig,
-    SerialConfig, TapSource, TokenBucketConfig, VmConfig, VsockConfig,
+    Acpi, BalloonConfig, CacheMode, ConfigError, DiskConfig, Engine, IoEngine, NetConfig, RateLimiterConfig,
+    RngConfig, SerialConfig, TapSource, TokenBucketConfig, VmConfig, VsockConfig,
 };
 pub use cpu::{CpuError, Death};
 pub use events::{BootEvent, EventSink, Milestone};
 pub use kvm::KvmError;
 pub use legacy::boot_timer::BOOT_TIMER_PORT;
-pub use machine::{BuildError, DeviceError, RunningVm, Vm, VmExit};
+pub use machine::{BuildError, DeviceError, Handles, RunningVm, Vm, VmExit};
 pub use memory::MemoryError;
 pub use process::{ProcessError, ProcessOptions, VmProcess};
 pub use profile::{Counters, Profile};

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use vmm::{RngConfig, Symbols, VmConfig};
+use vmm::{Acpi, RngConfig, Symbols, VmConfig};
 
+use super::balloon_flag::{self, Balloon};
 use super::disk_flag::{self, Disk};
 use super::net_flag::Net;
 use super::vsock_flag::Vsock;
@@ -21,6 +22,9 @@ pub(super) struct MachineArgs {
     /// A disk, /dev/vda and so on in this order
     #[arg(long, value_name = disk_flag::FORM)]
     disk: Vec<Disk>,
+    /// A memory balloon: of MIB to begin with; reporting gives back what the guest has free
+    #[arg(long, value_name = balloon_flag::FORM, num_args = 0..=1, default_missing_value = "")]
+    balloon: Option<Balloon>,
     /// Random bytes of the host's, /dev/hwrng in the guest
     #[arg(long)]
     rng: bool,
@@ -33,6 +37,10 @@ pub(super) struct MachineArgs {
     /// Added to the kernel's command line
     #[arg(long, value_name = "STRING", default_value = "", allow_hyphen_values = true)]
     cmdline: String,
+    /// Describe the machine by ACPI, as distributions' kernels want it, or by the kernel's command line, for those with
+    /// CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES; auto is ACPI for a bzImage and the command line for the others
+    #[arg(long, value_enum, default_value = "auto", value_name = "auto|on|off", hide_possible_values = true)]
+    acpi: AcpiChoice,
     /// RAM in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     memory: u32,
@@ -58,12 +66,34 @@ impl MachineArgs {
         Ok(VmConfig {
             initrd: self.initrd,
             cmdline: self.cmdline,
+            acpi: self.acpi.into(),
             symbols,
             disks: self.disk.into_iter().map(|Disk(config)| config).collect(),
+            balloon: self.balloon.map(|Balloon(config)| config),
             rng: self.rng.then(RngConfig::default),
             nets: self.net.into_iter().map(|Net(config)| config).collect(),
             vsock: self.vsock.map(|Vsock(config)| config),
             ..VmConfig::new(self.kernel, self.memory)
         })
+    }
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum AcpiChoice {
+    /// For a bzImage
+    Auto,
+    /// By ACPI
+    On,
+    /// By the command line
+    Off,
+}
+
+impl From<AcpiChoice> for Acpi {
+    fn from(choice: AcpiChoice) -> Self {
+        match choice {
+            AcpiChoice::Auto => Self::Auto,
+            AcpiChoice::On => Self::On,
+            AcpiChoice::Off => Self::Off,
+        }
     }
 }

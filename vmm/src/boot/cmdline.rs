@@ -10,9 +10,10 @@ use crate::memory::{GuestMemory, layout};
 ///
 /// - `reboot=k`: reset through the keyboard controller, which we answer at once; `panic=-1`: reset on panic.
 /// - `random.trust_cpu=on`: the generator is seeded by RDRAND, so nothing waits for entropy.
-/// - `acpi=off`: there are no tables; do not search the BIOS area for them.
 /// - `i8042.*`: there is no keyboard or mouse behind the controller; do not wait for one.
-const DEFAULTS: &str = "reboot=k panic=-1 random.trust_cpu=on acpi=off i8042.noaux i8042.nokbd";
+const DEFAULTS: &str = "reboot=k panic=-1 random.trust_cpu=on i8042.noaux i8042.nokbd";
+/// There are no ACPI tables: do not search the BIOS area for them.
+const WITHOUT_ACPI: &str = "acpi=off";
 /// A serial port on the host side: talk there.
 const WITH_SERIAL: &str = "console=ttyS0 8250.nr_uarts=1";
 /// No serial port on the host side: do not even look for one, and format no messages.
@@ -23,9 +24,12 @@ const WITHOUT_SERIAL: &str = "quiet 8250.nr_uarts=0";
 pub(crate) struct Cmdline(String);
 
 impl Cmdline {
-    /// The defaults for a guest with or without a serial console.
-    pub(crate) fn new(serial: bool) -> Self {
-        Self(format!("{DEFAULTS} {}", if serial { WITH_SERIAL } else { WITHOUT_SERIAL }))
+    /// The defaults for a guest with or without a serial console and ACPI tables.
+    pub(crate) fn new(serial: bool, acpi: bool) -> Self {
+        let mut cmdline = Self(DEFAULTS.to_owned());
+        cmdline.push(if acpi { "" } else { WITHOUT_ACPI });
+        cmdline.push(if serial { WITH_SERIAL } else { WITHOUT_SERIAL });
+        cmdline
     }
 
     /// Adds parameters, separated from what is there.
@@ -73,23 +77,29 @@ mod tests {
 
     #[test]
     fn the_user_has_the_last_word() {
-        let mut cmdline = Cmdline::new(true);
+        let mut cmdline = Cmdline::new(true, false);
         cmdline.push_virtio_mmio(0xd000_0000, 5);
         cmdline.push(" panic=5 ");
         cmdline.push("");
-        expect!["reboot=k panic=-1 random.trust_cpu=on acpi=off i8042.noaux i8042.nokbd console=ttyS0 8250.nr_uarts=1 virtio_mmio.device=4K@0xd0000000:5 panic=5"]
+        expect!["reboot=k panic=-1 random.trust_cpu=on i8042.noaux i8042.nokbd acpi=off console=ttyS0 8250.nr_uarts=1 virtio_mmio.device=4K@0xd0000000:5 panic=5"]
             .assert_eq(&cmdline.0);
     }
 
     #[test]
     fn without_a_serial_port_there_is_no_console_on_one() {
-        assert!(!Cmdline::new(false).0.contains("ttyS0"));
+        assert!(!Cmdline::new(false, true).0.contains("ttyS0"));
+    }
+
+    #[test]
+    fn acpi_is_switched_off_where_there_are_no_tables() {
+        assert!(Cmdline::new(true, false).0.contains("acpi=off"));
+        assert!(!Cmdline::new(true, true).0.contains("acpi=off"));
     }
 
     #[test]
     fn what_cannot_be_passed_is_refused() {
         let memory = map_guest_ram(layout::MIB).unwrap();
-        let mut cmdline = Cmdline::new(false);
+        let mut cmdline = Cmdline::new(false, true);
         assert!(matches!(cmdline.write_to(&memory, 10), Err(BootError::CmdlineTooLong { max: 10, .. })));
         cmdline.push("a\nb");
         assert!(matches!(cmdline.write_to(&memory, 2047), Err(BootError::CmdlineByte { byte: b'\n', .. })));

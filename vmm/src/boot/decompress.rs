@@ -2,6 +2,8 @@
 
 use std::io::{self, BufReader, Read};
 
+use super::lz4::{self, Lz4Reader};
+
 /// Most memory a decompressor may take for its window, in KiB. Distributions use windows up to 128 MiB.
 const MAX_WINDOW_KIB: u32 = 192 << 10;
 /// log2 of the largest zstd window.
@@ -20,6 +22,8 @@ pub(super) enum Compression {
     Xz,
     /// Zstandard.
     Zstd,
+    /// LZ4, in the form that the kernel's build makes.
+    Lz4,
     /// Something this VMM does not unpack, by name.
     Unsupported(&'static str),
 }
@@ -31,7 +35,7 @@ pub(super) fn detect(start: &[u8]) -> Compression {
         (&[0x1f, 0x8b], Compression::Gzip),
         (&[0xfd, b'7', b'z', b'X', b'Z', 0], Compression::Xz),
         (&[0x28, 0xb5, 0x2f, 0xfd], Compression::Zstd),
-        (&[0x02, 0x21, 0x4c, 0x18], Compression::Unsupported("lz4")),
+        (&lz4::MAGIC, Compression::Lz4),
         (b"BZh", Compression::Unsupported("bzip2")),
         (&[0x5d, 0, 0], Compression::Unsupported("lzma")),
         (&[0x89, b'L', b'Z'], Compression::Unsupported("lzo")),
@@ -58,6 +62,7 @@ pub(super) fn unpack<'a>(
             decoder.window_log_max(MAX_ZSTD_WINDOW)?;
             Box::new(decoder)
         }
+        Compression::Lz4 => Box::new(Lz4Reader::new(packed)),
         Compression::Unsupported(_) => return Ok(None),
     }))
 }
@@ -96,9 +101,9 @@ mod tests {
 
     #[test]
     fn other_compressions_are_named() {
-        assert_eq!(detect(&[0x02, 0x21, 0x4c, 0x18, 0]), Compression::Unsupported("lz4"));
+        assert_eq!(detect(b"BZh91AY"), Compression::Unsupported("bzip2"));
         assert_eq!(detect(b"hello"), Compression::Unsupported("an unknown method"));
-        assert!(unpack(Compression::Unsupported("lz4"), &b""[..]).unwrap().is_none());
+        assert!(unpack(Compression::Unsupported("bzip2"), &b""[..]).unwrap().is_none());
     }
 
     const XZ: [u8; 68] = [

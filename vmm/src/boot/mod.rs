@@ -2,9 +2,10 @@
 //! it, and says where the first instruction is.
 //!
 //! `kernel` finds out what the file is and loads it (`elf`, `bzimage` with `decompress`, both reading from an
-//! `image_source`); `cmdline`, `initrd`, `mp_table` and then either `zero_page` (64-bit Linux boot protocol) or
+//! `image_source`); `cmdline`, `initrd`, `mp_table`, `acpi` and then either `zero_page` (64-bit Linux boot protocol) or
 //! `pvh` describe the machine. The result is an [`Entry`], which says nothing about KVM.
 
+mod acpi;
 mod bzimage;
 mod cmdline;
 mod decompress;
@@ -12,6 +13,7 @@ mod elf;
 mod image_source;
 mod initrd;
 mod kernel;
+mod lz4;
 mod mp_table;
 mod pvh;
 mod zero_page;
@@ -39,6 +41,19 @@ pub(crate) enum Entry {
         /// First instruction.
         eip: u32,
     },
+}
+
+/// What the tables say of the machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Hardware {
+    /// Whether there are ACPI tables at all. Without, the virtio devices are on the command line.
+    pub(crate) acpi: bool,
+    /// Processors, whose APIC ids count from 0.
+    pub(crate) cpus: u32,
+    /// Whether the first serial port is there.
+    pub(crate) serial: bool,
+    /// Base address and interrupt of each virtio device.
+    pub(crate) virtio: Vec<(u64, u32)>,
 }
 
 /// Why a guest cannot be booted from these files.
@@ -72,7 +87,7 @@ pub enum BootError {
     },
     /// A bzImage packed in a way that is not unpacked here.
     #[error(
-        "the kernel {path} is compressed with {name}; gzip, xz and zstd are supported: rebuild it, or unpack it with scripts/extract-vmlinux of the kernel source"
+        "the kernel {path} is compressed with {name}; gzip, xz, zstd and lz4 are supported: rebuild it, or unpack it with scripts/extract-vmlinux of the kernel source"
     )]
     Compression {
         /// The file.
@@ -115,7 +130,7 @@ pub enum BootError {
     Memory(#[from] vm_memory::GuestMemoryError),
 }
 
-/// Describes the machine to a loaded `kernel`: command line, initrd, processor table and memory map.
+/// Describes the machine with `hardware` to a loaded `kernel`: command line, initrd, tables and memory map.
 ///
 /// # Errors
 /// The initrd cannot be read or does not fit, or the command line is too long.
@@ -125,9 +140,16 @@ pub(crate) fn describe_machine(
     kernel: &Kernel,
     initrd: Option<&Path>,
     cmdline: &Cmdline,
+    hardware: &Hardware,
 ) -> Result<Entry, BootError> {
     cmdline.write_to(memory, kernel.cmdline_max())?;
-    mp_table::write_to(memory)?;
+    mp_table::write_to(memory, hardware.cpus)?;
+    let root_pointer = if hardware.acpi {
+        acpi::write_to(memory, hardware)?;
+        layout::ACPI_TABLES
+    } else {
+        0
+    };
     let initrd = match initrd {
         Some(path) => Some(initrd::load(memory, memory_bytes, kernel.end, path)?),
         None => None,
@@ -135,9 +157,9 @@ pub(crate) fn describe_machine(
     let ram = layout::usable_ram(memory_bytes);
     match kernel.entry {
         Entry::Long { .. } => {
-            zero_page::write_to(memory, &ram, kernel.header.as_ref(), cmdline.len(), initrd)?
+            zero_page::write_to(memory, &ram, kernel.header.as_ref(), cmdline.len(), initrd, root_pointer)?
         }
-        Entry::Pvh { .. } => pvh::write_to(memory, &ram, initrd)?,
+        Entry::Pvh { .. } => pvh::write_to(memory, &ram, initrd, root_pointer)?,
     }
     Ok(kernel.entry)
 }

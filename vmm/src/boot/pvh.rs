@@ -16,11 +16,12 @@ const MEMORY_MAP: u64 = layout::PVH_START_INFO + 0x200;
 /// Memory map type of RAM, as in e820.
 const RAM: u32 = 1;
 
-/// Writes the start info and what it points to.
+/// Writes the start info and what it points to. `root_pointer` is the address of ACPI's, 0 for none.
 pub(super) fn write_to(
     memory: &GuestMemory,
     ram: &[RamRange],
     initrd: Option<Initrd>,
+    root_pointer: u64,
 ) -> Result<(), GuestMemoryError> {
     let mut at = MEMORY_MAP;
     for range in ram {
@@ -38,6 +39,7 @@ pub(super) fn write_to(
         nr_modules: u32::from(initrd.is_some()),
         modlist_paddr: if initrd.is_some() { MODULES } else { 0 },
         cmdline_paddr: layout::CMDLINE,
+        rsdp_paddr: root_pointer,
         memmap_paddr: MEMORY_MAP,
         memmap_entries: u32::try_from(ram.len()).unwrap_or_default(),
         ..Default::default()
@@ -54,9 +56,10 @@ mod tests {
     fn the_start_info_points_to_memory_map_and_initrd() {
         let memory = map_guest_ram(layout::MIB).unwrap();
         let ram = layout::usable_ram(64 * layout::MIB);
-        write_to(&memory, &ram, Some(Initrd { address: 0x30_0000, len: 7 })).unwrap();
+        write_to(&memory, &ram, Some(Initrd { address: 0x30_0000, len: 7 }), layout::ACPI_TABLES).unwrap();
         let info: hvm_start_info = memory.read_obj(GuestAddress(layout::PVH_START_INFO)).unwrap();
         assert_eq!((info.magic, info.version, info.nr_modules, info.memmap_entries), (MAGIC, 1, 1, 2));
+        assert_eq!(info.rsdp_paddr, layout::ACPI_TABLES);
         let module: hvm_modlist_entry = memory.read_obj(GuestAddress(info.modlist_paddr)).unwrap();
         assert_eq!((module.paddr, module.size), (0x30_0000, 7));
         let last: hvm_memmap_table_entry = memory.read_obj(GuestAddress(info.memmap_paddr + 24)).unwrap();

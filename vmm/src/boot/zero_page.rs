@@ -15,15 +15,24 @@ const E820_RESERVED: u32 = 2;
 /// A boot loader without an assigned number.
 const LOADER_OTHER: u8 = 0xff;
 
-/// Writes the zero page for a kernel with the setup `header` of its bzImage, if it came in one.
+/// Areas with tables that the guest keeps away from: start and length.
+const RESERVED: [(u64, u64); 2] = [
+    (layout::MP_POINTER, 0xa_0000 - layout::MP_POINTER),
+    (layout::ACPI_TABLES, layout::HIGH_RAM - layout::ACPI_TABLES),
+];
+
+/// Writes the zero page for a kernel with the setup `header` of its bzImage, if it came in one. `root_pointer` is the
+/// address of ACPI's, 0 for none.
 pub(super) fn write_to(
     memory: &GuestMemory,
     ram: &[RamRange],
     header: Option<&setup_header>,
     cmdline_len: usize,
     initrd: Option<Initrd>,
+    root_pointer: u64,
 ) -> Result<(), GuestMemoryError> {
-    let params = boot_parameters(ram, header, cmdline_len, initrd);
+    let mut params = boot_parameters(ram, header, cmdline_len, initrd);
+    params.acpi_rsdp_addr = root_pointer;
     memory.write_obj(params, GuestAddress(layout::ZERO_PAGE))
 }
 
@@ -47,8 +56,8 @@ fn boot_parameters(
         hdr.ramdisk_image = initrd.address;
         hdr.ramdisk_size = initrd.len;
     }
-    let reserved = (layout::MP_TABLE, 0xa_0000 - layout::MP_TABLE, E820_RESERVED);
-    let map = ram.iter().map(|range| (range.base, range.len, E820_RAM)).chain([reserved]);
+    let reserved = RESERVED.map(|(base, len)| (base, len, E820_RESERVED));
+    let map = ram.iter().map(|range| (range.base, range.len, E820_RAM)).chain(reserved);
     let mut entries = 0;
     for (slot, (addr, size, kind)) in params.e820_table.iter_mut().zip(map) {
         *slot = boot_e820_entry { addr, size, r#type: kind };
@@ -69,9 +78,9 @@ mod tests {
         let (image, size, cmdline) =
             (params.hdr.ramdisk_image, params.hdr.ramdisk_size, params.hdr.cmd_line_ptr);
         assert_eq!((image, size, cmdline), (0x700_0000, 99, 0x2_0000));
-        assert_eq!(params.e820_entries, 4);
-        let types: Vec<u32> = params.e820_table[..4].iter().map(|e| e.r#type).collect();
-        assert_eq!(types, [E820_RAM, E820_RAM, E820_RAM, E820_RESERVED]);
+        assert_eq!(params.e820_entries, 5);
+        let types: Vec<u32> = params.e820_table[..5].iter().map(|e| e.r#type).collect();
+        assert_eq!(types, [E820_RAM, E820_RAM, E820_RAM, E820_RESERVED, E820_RESERVED]);
     }
 
     #[test]

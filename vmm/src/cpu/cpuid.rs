@@ -1,10 +1,11 @@
-//! What the guest's CPUID instruction says: what KVM supports, with one processor of our own shape. Each engine hides
-//! from that what it lacks.
+//! What the guest's CPUID instruction says: what KVM supports, in a machine of our own shape: one package, each
+//! processor a core with one thread, first caches of its own and the last one shared. Each engine hides from that what it
+//! lacks.
 //!
 //! Intel SDM volume 2A "CPUID", AMD APM volume 3 appendix E; KVM's own leaves from 0x4000_0000 (paravirtual clock and
 //! the like) are kept as KVM gives them.
 
-use kvm_bindings::kvm_cpuid_entry2;
+use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
 /// Leaf 1 ECX: the TSC-deadline timer mode of the local APIC.
 const TSC_DEADLINE: u32 = 1 << 24;
@@ -12,70 +13,110 @@ const TSC_DEADLINE: u32 = 1 << 24;
 const HYPERVISOR: u32 = 1 << 31;
 /// Leaf 1 EDX: more than one logical processor in the package.
 const HYPER_THREADING: u32 = 1 << 28;
-/// Leaf 0x8000_0001 ECX: legacy multi-core, and topology extensions.
+/// Leaf 0x8000_0001 ECX: the processors of a package are cores, not threads.
 const AMD_CMP_LEGACY: u32 = 1 << 1;
+/// Extended topology, the second with more kinds of levels than the first.
+const TOPOLOGY: [u32; 2] = [0xb, 0x1f];
+/// AMD's extended topology: the others say the same.
+const AMD_TOPOLOGY: u32 = 0x8000_0026;
+/// Kinds of levels in the extended topology.
+const LEVEL_THREAD: u32 = 1;
+const LEVEL_CORE: u32 = 2;
+/// Caches of this level and beyond are shared by all cores.
+const SHARED_CACHE: u32 = 3;
 
-/// Gives the entries the shape of a machine with one processor, local APIC id 0.
-pub(crate) fn shape(entries: &mut [kvm_cpuid_entry2], tsc_deadline: bool) {
-    for entry in entries {
-        match entry.function {
-            0x1 => {
-                entry.ecx |= HYPERVISOR;
-                entry.ecx = (entry.ecx & !TSC_DEADLINE) | if tsc_deadline { TSC_DEADLINE } else { 0 };
-                entry.edx &= !HYPER_THREADING;
-                // Bits 31:24 local APIC id, 23:16 logical processors; 15:8 (cache line) and 7:0 (brand) stay.
-                entry.ebx = (entry.ebx & 0xffff) | 1 << 16;
-            }
-            // Cache parameters: cores per package (31:26) and threads sharing the cache (25:14), both minus one.
-            0x4 | 0x8000_001d => entry.eax &= 0x3fff,
-            // Extended topology: level 0 is one thread, level 1 one core; EDX is the x2APIC id.
-            0xb | 0x1f => {
-                let level_type = if entry.index < 2 { entry.index + 1 } else { 0 };
-                entry.eax = 0;
-                entry.ebx = u32::from(entry.index < 2);
-                entry.ecx = entry.index | level_type << 8;
-                entry.edx = 0;
-            }
-            0x8000_0001 => entry.ecx &= !AMD_CMP_LEGACY,
-            // Number of threads minus one, and the width of the APIC id.
-            0x8000_0008 => entry.ecx &= !0xf0ff,
-            // Extended APIC id, compute unit, node.
-            0x8000_001e => (entry.eax, entry.ebx, entry.ecx) = (0, 0, 0),
-            _ => {}
-        }
+/// Which processor of which machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Its local APIC id.
+    pub(crate) id: u32,
+    /// Processors in the machine, which have ids from 0.
+    pub(crate) cpus: u32,
+}
+
+impl Place {
+    /// The only processor of a machine.
+    pub(crate) const ALONE: Self = Self { id: 0, cpus: 1 };
+
+    /// Bits of an APIC id that tell processors apart.
+    fn id_bits(self) -> u32 {
+        self.cpus.max(1).next_power_of_two().trailing_zeros()
     }
+
+    /// APIC ids that these bits can be, minus one, in a field with at most `max`.
+    fn last_id(self, max: u32) -> u32 {
+        ((1 << self.id_bits()) - 1).min(max)
+    }
+
+    /// Bits 25:14 of a cache's EAX, those that share it minus one, for the level in bits 7:5.
+    fn sharing(self, eax: u32) -> u32 {
+        if eax >> 5 & 7 >= SHARED_CACHE { self.last_id(0xfff) << 14 } else { 0 }
+    }
+}
+
+/// What a processor at `place` says, of what KVM supports.
+pub(crate) fn of_processor(
+    supported: &[kvm_cpuid_entry2],
+    place: Place,
+    tsc_deadline: bool,
+) -> Vec<kvm_cpuid_entry2> {
+    let highest = supported.iter().find(|entry| entry.function == 0).map_or(0, |entry| entry.eax);
+    let rebuilt =
+        |entry: &&kvm_cpuid_entry2| !TOPOLOGY.contains(&entry.function) && entry.function != AMD_TOPOLOGY;
+    let mut entries: Vec<_> = supported.iter().filter(rebuilt).copied().collect();
+    entries.iter_mut().for_each(|entry| shape(entry, place, tsc_deadline));
+    for function in TOPOLOGY.into_iter().filter(|function| *function <= highest) {
+        entries.extend(topology(function, place));
+    }
+    entries
+}
+
+/// Gives one entry the machine's shape.
+fn shape(entry: &mut kvm_cpuid_entry2, place: Place, tsc_deadline: bool) {
+    let several = place.cpus > 1;
+    match entry.function {
+        0x1 => {
+            entry.ecx |= HYPERVISOR;
+            set(&mut entry.ecx, TSC_DEADLINE, tsc_deadline);
+            set(&mut entry.edx, HYPER_THREADING, several);
+            // Bits 31:24 local APIC id, 23:16 logical processors; 15:8 (cache line) and 7:0 (brand) stay.
+            entry.ebx = entry.ebx & 0xffff | place.cpus.min(255) << 16 | (place.id & 0xff) << 24;
+        }
+        // Cache parameters; on Intel also cores per package (31:26) minus one.
+        0x4 if entry.eax & 0x1f != 0 => {
+            entry.eax = entry.eax & 0x3fff | place.sharing(entry.eax) | place.last_id(63) << 26;
+        }
+        0x8000_001d => entry.eax = entry.eax & 0x3fff | place.sharing(entry.eax),
+        0x8000_0001 => set(&mut entry.ecx, AMD_CMP_LEGACY, several),
+        // Number of processors minus one, and how many bits of the APIC id tell them apart.
+        0x8000_0008 => {
+            entry.ecx = entry.ecx & !0xf0ff | (place.cpus - 1).min(255) | place.id_bits().min(15) << 12;
+        }
+        // Extended APIC id; core, of one thread; node, the only one.
+        0x8000_001e => (entry.eax, entry.ebx, entry.ecx) = (place.id, place.id & 0xff, 0),
+        _ => {}
+    }
+}
+
+fn set(register: &mut u32, bit: u32, on: bool) {
+    *register = *register & !bit | if on { bit } else { 0 };
+}
+
+/// The levels of an extended topology leaf: threads of a core, cores of the package, the end. EAX says by how many bits
+/// to shift an id to get that of the next level, EBX how many processors there are in the level, EDX is the x2APIC id.
+fn topology(function: u32, place: Place) -> [kvm_cpuid_entry2; 3] {
+    let level = |index, kind: u32, eax, ebx| kvm_cpuid_entry2 {
+        function,
+        index,
+        flags: KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+        eax,
+        ebx,
+        ecx: index | kind << 8,
+        edx: place.id,
+        ..Default::default()
+    };
+    [level(0, LEVEL_THREAD, 0, 1), level(1, LEVEL_CORE, place.id_bits(), place.cpus), level(2, 0, 0, 0)]
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shaped(entry: kvm_cpuid_entry2) -> kvm_cpuid_entry2 {
-        let mut entries = [entry];
-        shape(&mut entries, true);
-        entries[0]
-    }
-
-    #[test]
-    fn leaf_one_is_one_processor_under_a_hypervisor() {
-        let entry =
-            shaped(kvm_cpuid_entry2 { function: 1, ebx: 0x0310_0800, edx: u32::MAX, ..Default::default() });
-        assert_eq!(entry.ebx, 0x0001_0800);
-        assert_eq!(entry.ecx, HYPERVISOR | TSC_DEADLINE);
-        assert_eq!(entry.edx & HYPER_THREADING, 0);
-    }
-
-    #[test]
-    fn topology_is_one_thread_of_one_core() {
-        let leaf = |index| shaped(kvm_cpuid_entry2 { function: 0xb, index, edx: 3, ..Default::default() });
-        assert_eq!((leaf(0).ebx, leaf(0).ecx, leaf(0).edx), (1, 0x100, 0));
-        assert_eq!((leaf(1).ebx, leaf(1).ecx), (1, 0x201));
-        assert_eq!((leaf(2).ebx, leaf(2).ecx), (0, 2));
-    }
-
-    #[test]
-    fn kvms_own_leaves_are_kept() {
-        let clock = kvm_cpuid_entry2 { function: 0x4000_0001, eax: 0x0100_00fb, ..Default::default() };
-        assert_eq!(shaped(clock).eax, clock.eax);
-    }
-}
+mod tests;

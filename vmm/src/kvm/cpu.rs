@@ -15,6 +15,7 @@ use super::state::VcpuState;
 use super::without_hardware::{Repairs, SyscallWatch};
 use super::{Host, KvmError, KvmMachine, death, lapic, msrs, without_hardware};
 use crate::boot::Entry;
+use crate::cpu::cpuid::Place;
 use crate::cpu::registers;
 use crate::cpu::{Action, CpuEngine, CpuError, Exit, Kick, Left, Saved};
 use crate::memory::GuestMemory;
@@ -37,7 +38,7 @@ pub(crate) struct KvmCpu {
 }
 
 impl KvmCpu {
-    /// Makes vCPU `index` as firmware leaves it.
+    /// Makes the vCPU at `place`, as after a reset.
     ///
     /// # Errors
     /// KVM refused.
@@ -45,11 +46,11 @@ impl KvmCpu {
         host: &Host,
         machine: &KvmMachine,
         memory: &GuestMemory,
-        index: u8,
+        place: Place,
     ) -> Result<Self, KvmError> {
         let needs_repairs = machine.needs_repairs()?;
-        let mut fd = machine.fd.create_vcpu(index.into()).map_err(KvmError::call("create a vCPU"))?;
-        let cpuid = set_cpuid(host, &fd, needs_repairs)?;
+        let mut fd = machine.fd.create_vcpu(place.id.into()).map_err(KvmError::call("create a vCPU"))?;
+        let cpuid = set_cpuid(host, &fd, place, needs_repairs)?;
         let repairs = needs_repairs.then(|| Repairs::new(&mut fd, cpuid.as_slice()));
         let kicker = Arc::new(Kicker::new(&fd)?);
         let unwatched = needs_repairs.then(|| machine.fd.clone());
@@ -217,8 +218,8 @@ impl CpuEngine for KvmCpu {
     }
 }
 
-fn set_cpuid(host: &Host, vcpu: &VcpuFd, needs_repairs: bool) -> Result<CpuId, KvmError> {
-    let mut cpuid = host.cpuid()?;
+fn set_cpuid(host: &Host, vcpu: &VcpuFd, place: Place, needs_repairs: bool) -> Result<CpuId, KvmError> {
+    let mut cpuid = host.cpuid(place)?;
     if needs_repairs {
         without_hardware::hide_unemulated(cpuid.as_mut_slice());
     }

@@ -38,6 +38,8 @@ pub(crate) use platform::KvmPlatform;
 pub(crate) use ring3::{ExtendedState, Ring3, Ring3Exit, Ring3State};
 pub(crate) use syscall_msrs::SyscallMsrs;
 
+use crate::cpu::cpuid::{self, Place};
+
 /// The only API version there has ever been since 2007.
 const API_VERSION: i32 = 12;
 const DEVICE: &str = "/dev/kvm";
@@ -159,16 +161,18 @@ impl Host {
         Ok(list.as_slice().into())
     }
 
-    /// What KVM supports of CPUID, in the shape of a machine with one processor.
+    /// What KVM supports of CPUID, as the processor at `place` says it.
     ///
     /// # Errors
     /// KVM does not say.
-    pub(crate) fn cpuid(&self) -> Result<CpuId, KvmError> {
-        let mut cpuid = self
+    pub(crate) fn cpuid(&self, place: Place) -> Result<CpuId, KvmError> {
+        let supported = self
             .kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(KvmError::call("read supported CPUID"))?;
-        crate::cpu::cpuid::shape(cpuid.as_mut_slice(), self.kvm.check_extension(Cap::TscDeadlineTimer));
-        Ok(cpuid)
+        let tsc_deadline = self.kvm.check_extension(Cap::TscDeadlineTimer);
+        let entries = cpuid::of_processor(supported.as_slice(), place, tsc_deadline);
+        CpuId::from_entries(&entries)
+            .map_err(|e| KvmError::call("shape CPUID")(std::io::Error::other(format!("{e:?}"))))
     }
 }

@@ -4,11 +4,11 @@ use kvm_bindings::{Msrs, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
 
 use super::KvmError;
-use crate::cpu::msrs::{MISC_ENABLE, MTRR_DEF_TYPE};
+use crate::cpu::msrs::BOOT;
 
 /// Sets those that firmware would have set before a kernel starts.
 pub(super) fn set_boot_msrs(vcpu: &VcpuFd) -> Result<(), KvmError> {
-    write(vcpu, &[MISC_ENABLE, MTRR_DEF_TYPE], "set the boot MSRs")
+    write(vcpu, &BOOT, "set the boot MSRs")
 }
 
 /// Writes registers, all or an error that says `what` was attempted.

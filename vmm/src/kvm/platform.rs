@@ -6,6 +6,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::state::MachineState;
 use super::{Host, KvmCpu, KvmError, KvmMachine};
+use crate::cpu::cpuid::Place;
 use crate::cpu::{CpuEngine, Saved};
 use crate::interrupt::InterruptLine;
 use crate::machine::{Platform, Start};
@@ -50,8 +51,9 @@ impl Platform for KvmPlatform {
         _: bool,
     ) -> Result<Vec<Box<dyn CpuEngine>>, KvmError> {
         self.machine.add_memory(&self.memory)?;
-        let create = |index| KvmCpu::create(&self.host, &self.machine, &self.memory, index);
-        let cpus = (0..vcpus).map(create).collect::<Result<Vec<_>, _>>()?;
+        let cpus = u32::from(vcpus);
+        let create = |id| KvmCpu::create(&self.host, &self.machine, &self.memory, Place { id, cpus });
+        let cpus = (0..cpus).map(create).collect::<Result<Vec<_>, _>>()?;
         match start {
             Start::Boot(entry) => {
                 for (cpu, entry) in

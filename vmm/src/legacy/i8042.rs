@@ -14,7 +14,8 @@ pub(crate) const PORTS: u64 = 0x60;
 /// The window's length. Port 0x61 inside it belongs to the timer, which KVM answers itself.
 pub(crate) const PORTS_LEN: u64 = 5;
 const DATA: u64 = 0;
-const COMMAND: u64 = 4;
+/// Offset of the command and status register.
+pub(crate) const COMMAND: u64 = 4;
 
 /// Status: a byte waits to be read. (Bit 1, input buffer full, is never set: we are never busy.)
 const OUTPUT_FULL: u8 = 1;
@@ -28,7 +29,8 @@ const WRITE_CONTROL: u8 = 0x60;
 const TEST_CONTROLLER: u8 = 0xaa;
 const TEST_KEYBOARD_LINE: u8 = 0xab;
 const READ_OUTPUT_PORT: u8 = 0xd0;
-const PULSE_RESET: u8 = 0xfe;
+/// The command that pulses the reset line.
+pub(crate) const PULSE_RESET: u8 = 0xfe;
 const TEST_PASSED: u8 = 0x55;
 /// Output port: processor not in reset, A20 open.
 const OUTPUT_PORT: u8 = 0b11;

@@ -14,7 +14,7 @@ use super::platform::{self, Platform, Start};
 use super::running::Kept;
 use super::vcpus::Kickers;
 use super::{Requests, RunningVm};
-use crate::boot::{self, BootError, Cmdline, Entry, Kernel};
+use crate::boot::{self, BootError, Cmdline, Entry, Hardware, Kernel};
 use crate::config::{ConfigError, VmConfig};
 use crate::cpu::exit::Machine;
 use crate::cpu::{CpuEngine, CpuError};
@@ -117,6 +117,7 @@ impl Vm {
         };
         let cpus = platform.create_cpus(start, config.vcpus, config.profile)?;
         devices.restore(snapshot.devices)?;
+        devices.renew_generation()?;
         Self::assemble(snapshot.config, memory, Ram::Private(file), platform, devices, cpus, events)
     }
 
@@ -174,12 +175,18 @@ fn describe_machine(
     platform: &dyn Platform,
     devices: &Devices,
 ) -> Result<Entry, BuildError> {
-    let mut cmdline = Cmdline::new(devices.has_serial());
+    let hardware = Hardware {
+        acpi: config.acpi.for_kernel(kernel.header.is_some()),
+        cpus: config.vcpus.into(),
+        serial: devices.has_serial(),
+        virtio: devices.virtio_windows().collect(),
+    };
+    let mut cmdline = Cmdline::new(hardware.serial, hardware.acpi);
     cmdline.push(platform.cmdline()?);
-    for (base, irq) in devices.virtio_windows() {
-        cmdline.push_virtio_mmio(base, irq);
+    for (base, irq) in hardware.virtio.iter().filter(|_| !hardware.acpi) {
+        cmdline.push_virtio_mmio(*base, *irq);
     }
     cmdline.push(&config.cmdline);
     let initrd = config.initrd.as_deref();
-    Ok(boot::describe_machine(memory, config.memory_bytes(), kernel, initrd, &cmdline)?)
+    Ok(boot::describe_machine(memory, config.memory_bytes(), kernel, initrd, &cmdline, &hardware)?)
 }

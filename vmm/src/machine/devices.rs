@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 use event_manager::{EventManager, SubscriberOps};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::{Platform, Requests};
+use super::{Handles, Platform, Requests};
 use crate::bus::{Bus, WindowTaken};
-use crate::config::{DiskConfig, NetConfig, RngConfig, SerialConfig, VmConfig, VsockConfig};
+use crate::config::{BalloonConfig, DiskConfig, NetConfig, RngConfig, SerialConfig, VmConfig, VsockConfig};
 use crate::cpu::Kick;
 use crate::cpu::exit::Machine;
 use crate::cpu::halt_watch::HaltWatch;
@@ -19,17 +19,22 @@ use crate::events::EventSink;
 use crate::kvm::KvmError;
 use crate::legacy::boot_timer::{BOOT_TIMER_PORT, BootTimer};
 use crate::legacy::console_input::ConsoleInput;
+use crate::legacy::generation_id::GenerationId;
 use crate::legacy::i8042::{self, I8042};
+use crate::legacy::power::{self, PowerControl};
 use crate::legacy::serial::{self, SavedSerial, SerialPort};
 use crate::memory::{GuestMemory, layout};
 use crate::snapshot::SnapshotError;
 use crate::virtio::attach::{AttachError, lock};
+use crate::virtio::balloon::BalloonError;
 use crate::virtio::block::BlockError;
 use crate::virtio::device::SharedDevice;
 use crate::virtio::mmio::{MMIO_SIZE, QUEUE_NOTIFY};
 use crate::virtio::net::{NetError, TapError};
 use crate::virtio::vsock::VsockError;
-use crate::virtio::{Block, EventLoop, MmioTransport, Net, PersistError, Rng, SavedDevice, Tap, Vsock};
+use crate::virtio::{
+    Balloon, Block, EventLoop, MmioTransport, Net, PersistError, Rng, SavedDevice, Tap, Vsock,
+};
 
 /// Why a device could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +51,9 @@ pub enum DeviceError {
     /// The socket device.
     #[error(transparent)]
     Vsock(#[from] VsockError),
+    /// The memory balloon.
+    #[error(transparent)]
+    Balloon(#[from] BalloonError),
     /// The file that the serial port writes to.
     #[error("cannot open {path} for the serial console: {source}")]
     SerialFile {
@@ -63,6 +71,9 @@ pub enum DeviceError {
     /// The event loop.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// The generation id.
+    #[error("cannot give the guest a new generation id: {0}")]
+    Generation(std::io::Error),
     /// No event loop, eventfd or timer.
     #[error("the host gives no more descriptors; raise the limit of open files: {0}")]
     Descriptors(#[from] std::io::Error),
@@ -73,6 +84,7 @@ enum VirtioSpec<'a> {
     Disk(&'a DiskConfig),
     Net(&'a NetConfig),
     Vsock(&'a VsockConfig),
+    Balloon(&'a BalloonConfig),
     Rng(&'a RngConfig),
 }
 
@@ -81,6 +93,8 @@ pub(super) struct PlacedDevices {
     /// In the order of their windows.
     transports: Vec<Arc<Mutex<MmioTransport>>>,
     serial: Option<Arc<Mutex<SerialPort>>>,
+    handles: Handles,
+    generation: GenerationId,
 }
 
 impl PlacedDevices {
@@ -90,6 +104,19 @@ impl PlacedDevices {
     /// One has state that cannot be had.
     pub(super) fn save(&self) -> Result<Vec<SavedDevice>, SnapshotError> {
         Ok(self.transports.iter().map(|transport| lock(transport).save()).collect())
+    }
+
+    /// The devices that whoever runs the machine has a say in.
+    pub(super) fn handles(&self) -> &Handles {
+        &self.handles
+    }
+
+    /// Tells the guest that it is a copy.
+    ///
+    /// # Errors
+    /// The host gives no random bytes, or cannot signal the interrupt.
+    pub(super) fn renew_generation(&self) -> Result<(), DeviceError> {
+        self.generation.renew().map_err(DeviceError::Generation)
     }
 
     /// The state of the serial port.
@@ -108,6 +135,8 @@ pub(super) struct Devices {
     serial_config: SerialConfig,
     virtio_windows: Vec<(u64, u32)>,
     transports: Vec<Arc<Mutex<MmioTransport>>>,
+    handles: Handles,
+    generation: GenerationId,
 }
 
 impl Devices {
@@ -130,11 +159,15 @@ impl Devices {
             serial_config: config.serial.clone(),
             virtio_windows: Vec::new(),
             transports: Vec::new(),
+            handles: Handles::default(),
+            generation: GenerationId::place(memory, platform.interrupt_line(layout::GENERATION_IRQ)?)
+                .map_err(DeviceError::Generation)?,
         };
         devices.place_legacy(platform, events.clone(), &serial.cloned().unwrap_or_default())?;
         let windows = (layout::VIRTIO_MMIO..).step_by(usize::try_from(layout::VIRTIO_MMIO_LEN).unwrap_or(1));
         for ((spec, base), irq) in virtio_specs(config).zip(windows).zip(layout::VIRTIO_IRQ..) {
-            devices.place_virtio(make_virtio(spec)?, base, irq, memory, platform)?;
+            let device = make_virtio(spec, config.memory_mib, &mut devices.handles)?;
+            devices.place_virtio(device, base, irq, memory, platform)?;
         }
         Ok(devices)
     }
@@ -147,6 +180,8 @@ impl Devices {
     ) -> Result<(), DeviceError> {
         let i8042 = Arc::new(Mutex::new(I8042::new(self.requests.clone())));
         self.ports.insert(i8042::PORTS, i8042::PORTS_LEN, i8042)?;
+        let power = Arc::new(Mutex::new(PowerControl::new(self.requests.clone())));
+        self.ports.insert(power::PORTS, power::PORTS_LEN, power)?;
         self.ports.insert(BOOT_TIMER_PORT, 1, Arc::new(Mutex::new(BootTimer::new(events))))?;
         if let Some(out) = serial_output(&self.serial_config)? {
             let line = platform.interrupt_line(serial::IRQ)?;
@@ -184,6 +219,14 @@ impl Devices {
         self.virtio_windows.iter().copied()
     }
 
+    /// Tells a restored guest that it is a copy. The interrupt controllers are restored.
+    ///
+    /// # Errors
+    /// The host gives no random bytes, or cannot signal the interrupt.
+    pub(super) fn renew_generation(&self) -> Result<(), DeviceError> {
+        self.generation.renew().map_err(DeviceError::Generation)
+    }
+
     /// Whether the guest has a serial console.
     pub(super) fn has_serial(&self) -> bool {
         self.serial.is_some()
@@ -218,7 +261,13 @@ impl Devices {
         }
         self.event_loop.add_subscriber(Box::new(HaltWatch::new(self.requests.clone(), kicker)?));
         let machine = Machine { ports: self.ports, mmio: self.mmio, requests: self.requests };
-        Ok((machine, self.event_loop, PlacedDevices { transports: self.transports, serial }))
+        let placed = PlacedDevices {
+            transports: self.transports,
+            serial,
+            handles: self.handles,
+            generation: self.generation,
+        };
+        Ok((machine, self.event_loop, placed))
     }
 }
 
@@ -226,15 +275,27 @@ impl Devices {
 fn virtio_specs(config: &VmConfig) -> impl Iterator<Item = VirtioSpec<'_>> {
     let disks = config.disks.iter().map(VirtioSpec::Disk);
     let nets = config.nets.iter().map(VirtioSpec::Net);
-    let others = config.vsock.iter().map(VirtioSpec::Vsock).chain(config.rng.iter().map(VirtioSpec::Rng));
+    let vsock = config.vsock.iter().map(VirtioSpec::Vsock);
+    let others = vsock
+        .chain(config.balloon.iter().map(VirtioSpec::Balloon))
+        .chain(config.rng.iter().map(VirtioSpec::Rng));
     disks.chain(nets).chain(others)
 }
 
-fn make_virtio(spec: VirtioSpec<'_>) -> Result<SharedDevice, DeviceError> {
+fn make_virtio(
+    spec: VirtioSpec<'_>,
+    memory_mib: u32,
+    handles: &mut Handles,
+) -> Result<SharedDevice, DeviceError> {
     Ok(match spec {
         VirtioSpec::Disk(config) => Arc::new(Mutex::new(Block::open(config)?)),
         VirtioSpec::Net(config) => Arc::new(Mutex::new(Net::new(config, Tap::open(&config.tap)?)?)),
         VirtioSpec::Vsock(config) => Arc::new(Mutex::new(Vsock::new(config)?)),
+        VirtioSpec::Balloon(config) => {
+            let balloon = Arc::new(Mutex::new(Balloon::new(config, memory_mib)?));
+            handles.balloon = Some(balloon.clone());
+            balloon
+        }
         VirtioSpec::Rng(RngConfig { rate_limiter }) => Arc::new(Mutex::new(Rng::new(rate_limiter)?)),
     })
 }

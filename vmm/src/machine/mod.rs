@@ -10,6 +10,7 @@
 mod builder;
 mod devices;
 mod event_thread;
+mod handles;
 mod platform;
 mod requests;
 mod running;
@@ -17,6 +18,7 @@ mod vcpus;
 
 pub use builder::{BuildError, Vm};
 pub use devices::DeviceError;
+pub use handles::Handles;
 pub(crate) use platform::{Platform, Start};
 pub(crate) use requests::Requests;
 pub use requests::VmExit;

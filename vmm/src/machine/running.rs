@@ -16,10 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::builder::{BuildError, Vm};
-use super::devices::PlacedDevices;
+use super::devices::{DeviceError, PlacedDevices};
 use super::event_thread::EventThread;
 use super::vcpus::Vcpus;
-use super::{Platform, VmExit};
+use super::{Handles, Platform, VmExit};
 use crate::config::VmConfig;
 use crate::cpu::CpuError;
 use crate::cpu::thread::Outcome;
@@ -146,6 +146,11 @@ impl RunningVm {
         Ok(())
     }
 
+    /// The devices that the caller has a say in.
+    pub fn handles(&self) -> &Handles {
+        self.kept.devices.handles()
+    }
+
     /// A descriptor that becomes readable when the guest has ended, and stays so.
     pub fn exit_fd(&self) -> BorrowedFd<'_> {
         self.ended.as_fd()
@@ -186,6 +191,15 @@ impl RunningVm {
     pub fn request_stop(&self) {
         self.event_thread.release();
         self.vcpus.end(VmExit::Stopped);
+    }
+
+    /// Tells the guest that it is a copy of another from now on (a new generation id), so that it reseeds its random
+    /// generator. One without ACPI does not hear of it.
+    ///
+    /// # Errors
+    /// The host gives no random bytes, or cannot signal the interrupt.
+    pub fn renew_generation(&self) -> Result<(), DeviceError> {
+        self.kept.devices.renew_generation()
     }
 
     /// Waits for the end of the guest, like [`Self::wait`], and tells what the engine has counted, if it has.

@@ -3,7 +3,8 @@
 //! ```text
 //! 0x0000_0500  GDT                        0x0000_7000  boot_params ("zero page")
 //! 0x0000_6000  PVH start info             0x0000_9000  page tables: PML4, PDPT, PD
-//! 0x0002_0000  kernel command line        0x0009_fc00  MP table (reserved in e820)
+//! 0x0002_0000  kernel command line        0x0009_fc00  pointer to the MP table (reserved in e820)
+//! 0x000e_0000  ACPI tables                0x000e_f000  generation id, 0x000f_0000 MP table (reserved in e820)
 //! 0x0010_0000  kernel … initrd … end of low RAM
 //! 0xc000_0000  gap of 1 GiB for memory-mapped I/O:
 //!   0xd000_0000  virtio-mmio windows, 4 KiB each
@@ -30,8 +31,14 @@ pub const PAGE_TABLES: u64 = 0x9000;
 pub const CMDLINE: u64 = 0x2_0000;
 /// Bytes kept for the command line, terminating zero included.
 pub const CMDLINE_MAX: usize = 0x1_0000;
-/// End of RAM below the VGA hole, and the MP table.
-pub const MP_TABLE: u64 = 0x9_fc00;
+/// End of RAM below the VGA hole, and the pointer to the MP table: in the last KiB of base memory, where kernels look.
+pub const MP_POINTER: u64 = 0x9_fc00;
+/// ACPI tables, the root pointer first: the start of the area where kernels look for it.
+pub const ACPI_TABLES: u64 = 0xe_0000;
+/// Page of the generation id, the last that belongs to the ACPI tables.
+pub const GENERATION_ID: u64 = 0xe_f000;
+/// The MP table, as long as it needs to be for all processors.
+pub const MP_TABLE: u64 = 0xf_0000;
 /// Where RAM goes on above the VGA and BIOS hole; kernels load from here upward.
 pub const HIGH_RAM: u64 = 0x10_0000;
 
@@ -54,6 +61,8 @@ pub const KVM_TSS: u64 = 0xfffb_d000;
 
 /// First interrupt line of virtio devices; 0 to 4 belong to timer, keyboard, cascade and serial ports.
 pub const VIRTIO_IRQ: u32 = 5;
+/// The interrupt that tells of a new generation id: the last input, as far from the virtio devices as can be.
+pub const GENERATION_IRQ: u32 = 23;
 /// Inputs of the I/O APIC.
 pub const IOAPIC_INPUTS: u32 = 24;
 
@@ -76,9 +85,9 @@ pub fn ram_ranges(bytes: u64) -> Vec<RamRange> {
     ranges
 }
 
-/// The RAM that the guest may use as it likes: without the VGA and BIOS hole and the MP table.
+/// The RAM that the guest may use as it likes: without the VGA and BIOS hole, where the tables are.
 pub fn usable_ram(bytes: u64) -> Vec<RamRange> {
-    let mut usable = vec![RamRange { base: 0, len: MP_TABLE }];
+    let mut usable = vec![RamRange { base: 0, len: MP_POINTER }];
     for range in ram_ranges(bytes) {
         let base = range.base.max(HIGH_RAM);
         let end = range.base + range.len;

@@ -5,8 +5,11 @@
 //! file gives other processes (a vhost-user device) a way to the same pages. RAM that comes from a snapshot is instead a
 //! copy-on-write mapping of that snapshot's file.
 
+mod give_back;
 pub mod layout;
 mod mapping;
+
+pub(crate) use give_back::give_back;
 
 use std::fs::File;
 use std::io;

@@ -44,6 +44,7 @@ fn paths(config: &mut VmConfig) -> Vec<&mut PathBuf> {
         cmdline: _,
         memory_backing: _,
         track_dirty_pages: _,
+        acpi: _,
         engine: _,
         symbols,
         profile: _,
@@ -52,6 +53,7 @@ fn paths(config: &mut VmConfig) -> Vec<&mut PathBuf> {
         disks,
         nets: _,
         vsock,
+        balloon: _,
         rng: _,
         serial,
     } = config;

@@ -8,6 +8,7 @@ use super::attention::Attention;
 use super::engine::SoftCpu;
 use super::interrupts::Controllers;
 use crate::boot::Entry;
+use crate::cpu::cpuid::Place;
 use crate::cpu::{CpuEngine, Saved};
 use crate::interrupt::InterruptLine;
 use crate::kvm::{Host, KvmError, Ring3};
@@ -33,7 +34,7 @@ impl SoftPlatform {
     /// # Errors
     /// KVM, which runs ring 3, refused.
     pub(crate) fn new(host: &Host, memory: &GuestMemory) -> Result<Self, KvmError> {
-        let ring3 = Ring3::create(host, memory, &host.cpuid()?)?;
+        let ring3 = Ring3::create(host, memory, &host.cpuid(Place::ALONE)?)?;
         let cpuid = ring3.cpuid()?;
         let attention = Arc::new(Attention::new(ring3.kicker()));
         let notified = attention.clone();

@@ -1,5 +1,5 @@
-//! System calls that no safe wrapper offers: vectored I/O on guest memory, the ioctls of a tap device,
-//! descriptors known by number.
+//! System calls that no safe wrapper offers: vectored I/O on guest memory, taking its pages away, the ioctls of a tap
+//! device, descriptors known by number.
 #![expect(
     unsafe_code,
     reason = "raw pointers into guest memory and ioctl numbers are what this module is for"
@@ -7,5 +7,6 @@
 
 pub(crate) mod inherited;
 pub(crate) mod iovec;
+pub(crate) mod pages;
 pub(crate) mod tap;
 pub(crate) mod tsc;

@@ -24,6 +24,8 @@ pub mod device_type {
     pub const BLOCK: u32 = 2;
     /// Entropy device.
     pub const RNG: u32 = 4;
+    /// Traditional memory balloon.
+    pub const BALLOON: u32 = 5;
     /// Socket device.
     pub const VSOCK: u32 = 19;
 }

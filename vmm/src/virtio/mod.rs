@@ -20,6 +20,7 @@
 //! ```
 
 pub mod attach;
+pub mod balloon;
 pub mod block;
 pub mod chain;
 mod config_space;
@@ -40,6 +41,7 @@ pub mod virtqueue;
 pub mod vsock;
 
 pub use attach::{Attachment, EventLoop};
+pub use balloon::{Balloon, BalloonConfig};
 pub use block::{Block, DiskConfig};
 pub use device::{Activation, Counter, EventHandler, QueuePosition, RestoreError, VirtioDevice, Watch};
 pub use mmio::MmioTransport;

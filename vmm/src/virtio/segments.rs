@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemory as _, Permissions, VolatileSlice};
@@ -70,6 +71,11 @@ impl Segments {
         self.pieces.len()
     }
 
+    /// The pieces as ranges of guest physical addresses.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
+        self.pieces.iter().map(|(address, length)| address.0..address.0.saturating_add(u64::from(*length)))
+    }
+
     /// Takes the first `count` bytes off (fewer if there are fewer).
     pub fn take_front(&mut self, count: usize) -> Segments {
         let mut front = Segments::default();
@@ -122,7 +128,7 @@ impl Segments {
     fn copy(
         &self,
         wanted: usize,
-        mut one: impl FnMut(GuestAddress, std::ops::Range<usize>) -> bool,
+        mut one: impl FnMut(GuestAddress, Range<usize>) -> bool,
     ) -> Result<(), SegmentsError> {
         if wanted > self.length {
             return Err(SegmentsError::TooShort { wanted, available: self.length });

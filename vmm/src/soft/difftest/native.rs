@@ -4,6 +4,7 @@ use super::case::Case;
 use super::layout::{Guest, SYSCALL_ENTRY, system_registers};
 use super::outcome::{Arrival, End, HAVE_ERROR_CODE, Outcome};
 use super::vectors;
+use crate::cpu::cpuid::Place;
 use crate::cpu::xstate::Layout;
 use crate::cpu::{Action, Exit};
 use crate::kvm::{Host, Ring3, Ring3Exit, Ring3State, SyscallMsrs};
@@ -36,7 +37,7 @@ impl Native {
     pub(super) fn new() -> Result<Self, String> {
         let host = Host::open().map_err(|error| error.to_string())?;
         let guest = Guest::new();
-        let cpuid = host.cpuid().map_err(|error| error.to_string())?;
+        let cpuid = host.cpuid(Place::ALONE).map_err(|error| error.to_string())?;
         let ring3 = Ring3::create(&host, &guest.memory, &cpuid).map_err(|error| error.to_string())?;
         let table = Cpuid::of_host(cpuid.as_slice());
         let xcr0 = table.extended_state() & XCR0;

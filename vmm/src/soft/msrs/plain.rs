@@ -1,7 +1,7 @@
 //! Registers that keep what is written to them and do nothing: those that kernels look at because every CPU of the kind
 //! has them. All others raise general protection, as on a CPU without them, which kernels are prepared for.
 
-use crate::cpu::msrs::{MISC_ENABLE, MTRR_DEF_TYPE};
+use crate::cpu::msrs::{MISC_ENABLE, MTRR_DEF_TYPE, PAT};
 
 /// A register that keeps a value.
 #[derive(Debug, Clone, Copy)]
@@ -20,9 +20,6 @@ const fn fixed(index: u32, value: u64) -> Register {
     Register { index, value, writable: 0 }
 }
 
-/// The memory types of the page attribute table after a reset: WB, WT, UC-, UC, twice.
-const PAT_AFTER_RESET: u64 = 0x0007_0406_0007_0406;
-const PAT: u32 = 0x277;
 /// Memory types that a PAT entry may have: UC, WC, WT, WP, WB, UC-.
 const MEMORY_TYPES: [u8; 6] = [0, 1, 4, 5, 6, 7];
 /// MTRRs: eight variable ones, fixed ones, write combining.
@@ -62,7 +59,7 @@ const REGISTERS: [Register; 32] = [
     kept(MISC_ENABLE.0, MISC_ENABLE.1),
     // DEBUGCTL.
     kept(0x1d9, 0),
-    kept(PAT, PAT_AFTER_RESET),
+    kept(PAT.0, PAT.1),
     kept(MTRR_DEF_TYPE.0, MTRR_DEF_TYPE.1),
     // AMD: SYSCFG, HWCR, TOP_MEM, TOP_MEM2, NB_CFG, VM_CR.
     kept(0xc001_0010, 0),
@@ -120,7 +117,7 @@ impl Plain {
         let Some(register) = found.and_then(|found| self.0.get_mut(found)) else { return false };
         let is_possible = (value ^ register.value) & !register.writable == 0;
         let is_memory_type = |entry: &u8| MEMORY_TYPES.contains(entry);
-        if !is_possible || index == PAT && !value.to_le_bytes().iter().all(is_memory_type) {
+        if !is_possible || index == PAT.0 && !value.to_le_bytes().iter().all(is_memory_type) {
             return false;
         }
         register.value = value;

@@ -11,7 +11,7 @@ use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::super::{Ring3, Ring3Exit, Ring3State};
-use crate::cpu::{CpuError, Exit};
+use crate::cpu::{CpuError, Exit, cpuid::Place};
 use crate::kvm::syscall_msrs::SyscallMsrs;
 use crate::kvm::{Host, event_frame::Frame};
 use crate::memory::{GuestMemory, layout::MIB, map_guest_ram};
@@ -48,7 +48,7 @@ impl Guest {
         };
         let memory = map_guest_ram(16 * MIB).unwrap();
         let guest = |memory: &GuestMemory| {
-            let ring3 = Ring3::create(&host, memory, &host.cpuid().unwrap()).unwrap();
+            let ring3 = Ring3::create(&host, memory, &host.cpuid(Place::ALONE).unwrap()).unwrap();
             Self { ring3, memory: memory.clone() }
         };
         let guest = guest(&memory);

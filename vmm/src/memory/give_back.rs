@@ -1,0 +1,193 @@
+//! Giving pages of guest RAM back to the host, which the guest has promised not to read before it writes them.
+//!
+//! What the guest reads there if it does so nevertheless is not defined by virtio (1.2, sections 5.5.6.1 and 5.5.6.7);
+//! it is never more than the guest had before: zeros, or what a snapshot holds there.
+
+use std::io;
+use std::ops::Range;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
+
+use super::GuestMemory;
+use crate::sys::pages;
+
+/// Bytes in the smallest piece that can be given back.
+pub(crate) const PAGE: u64 = 4096;
+/// From this length on, pieces of a snapshot's file are worth a mapping of their own. Smaller ones would let a guest use up
+/// the mappings of the process (vm.max_map_count, 65,530).
+const OWN_MAPPING: u64 = 2 << 20;
+
+/// Gives the whole pages of RAM in `range`, guest physical addresses, back to the host; parts that are not RAM are left
+/// alone. Returns the bytes that are the host's again.
+///
+/// - **A shared file** gets a hole: every mapping of it, in this process and others, loses the pages.
+/// - **Anonymous memory** is dropped from the mapping.
+/// - **A private mapping of a file**, the memory of a restored guest, would show the file's bytes again where it is
+///   dropped, read from disk just to be overwritten. Large pieces are replaced by anonymous memory, small ones dropped.
+///
+/// # Errors
+/// What the host says; an earlier part of the range may have been given back then.
+pub(crate) fn give_back(memory: &GuestMemory, range: Range<u64>) -> io::Result<u64> {
+    let mut given = 0;
+    for region in memory.iter() {
+        let start = region.start_addr().0;
+        let inside = range.start.max(start)..range.end.min(start + region.len());
+        let Some(first) = inside.start.checked_next_multiple_of(PAGE) else { continue };
+        let end = inside.end & !(PAGE - 1);
+        if first < end {
+            give_back_pages(region, first - start, end - first)?;
+            given += end - first;
+        }
+    }
+    Ok(given)
+}
+
+fn give_back_pages(region: &<GuestMemory as GuestMemoryBackend>::R, at: u64, len: u64) -> io::Result<()> {
+    let shared = region.flags() & libc::MAP_SHARED != 0;
+    if let Some(file) = region.file_offset()
+        && shared
+    {
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        return Ok(fallocate(file.file(), hole, file.start() + at, len)?);
+    }
+    let len_in_memory = usize::try_from(len).map_err(io::Error::other)?;
+    let slice = region.get_slice(MemoryRegionAddress(at), len_in_memory).map_err(io::Error::other)?;
+    if region.file_offset().is_some() && len >= OWN_MAPPING && pages::replace(&slice).is_ok() {
+        return Ok(());
+    }
+    pages::discard(&slice)
+}
+
+#[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the numbers in tests are small")]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::MetadataExt;
+    use std::sync::Arc;
+
+    use vm_memory::mmap::MmapRegion;
+    use vm_memory::{Bytes, FileOffset, GuestAddress, GuestRegionMmap};
+
+    use super::*;
+    use crate::memory::layout::{self, MIB};
+    use crate::memory::map_guest_ram;
+
+    const RAM: u64 = 8 * MIB;
+
+    /// Bytes of `memory` that are resident on behalf of this process.
+    fn resident(memory: &GuestMemory) -> u64 {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let ranges: Vec<Range<u64>> = memory
+            .iter()
+            .map(|region| {
+                let base = region.as_ptr().addr() as u64;
+                base..base + region.len()
+            })
+            .collect();
+        let (mut inside, mut sum) = (false, 0);
+        for line in smaps.lines() {
+            let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
+            if let Some((start, end)) = range
+                && let (Ok(start), Ok(_)) = (u64::from_str_radix(start, 16), u64::from_str_radix(end, 16))
+            {
+                inside = ranges.iter().any(|range| range.contains(&start));
+            } else if inside && let Some(size) = line.strip_prefix("Rss:") {
+                sum += size.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10;
+            }
+        }
+        sum
+    }
+
+    fn fill(memory: &GuestMemory, byte: u8) {
+        for region in memory.iter() {
+            let len = usize::try_from(region.len().min(RAM)).unwrap();
+            memory.write_slice(&vec![byte; len], region.start_addr()).unwrap();
+        }
+    }
+
+    fn byte_at(memory: &GuestMemory, address: u64) -> u8 {
+        memory.read_obj(GuestAddress(address)).unwrap()
+    }
+
+    /// RAM that is mapped private from a file full of `byte`.
+    fn private(byte: u8) -> GuestMemory {
+        let file = tempfile::tempfile().unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &vec![byte; RAM as usize], 0).unwrap();
+        let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+        let place = FileOffset::from_arc(Arc::new(file), 0);
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let region = MmapRegion::build(Some(place), RAM as usize, protection, flags).unwrap();
+        GuestMemory::from_regions(vec![GuestRegionMmap::new(region, GuestAddress(0)).unwrap()]).unwrap()
+    }
+
+    #[test]
+    fn shared_memory_gets_a_hole_on_both_sides_of_the_gap() {
+        let memory = map_guest_ram(layout::MMIO_GAP + RAM).unwrap();
+        fill(&memory, 7);
+        let file = |memory: &GuestMemory| -> File {
+            memory.iter().next().unwrap().file_offset().unwrap().file().try_clone().unwrap()
+        };
+        let blocks = || file(&memory).metadata().unwrap().blocks() * 512;
+        assert_eq!(blocks(), 2 * RAM);
+        let high = layout::MMIO_GAP_END;
+        assert_eq!(give_back(&memory, MIB..3 * MIB).unwrap(), 2 * MIB);
+        assert_eq!(give_back(&memory, high + MIB..high + 2 * MIB).unwrap(), MIB);
+        assert_eq!((blocks(), resident(&memory)), (2 * RAM - 3 * MIB, 2 * RAM - 3 * MIB));
+        for (address, byte) in [(MIB - 1, 7), (MIB, 0), (3 * MIB - 1, 0), (3 * MIB, 7), (high + MIB, 0)] {
+            assert_eq!(byte_at(&memory, address), byte, "{address:#x}");
+        }
+        // The gap is nobody's to give back, and what lies beyond it is.
+        assert_eq!(give_back(&memory, layout::MMIO_GAP - 1..u64::MAX).unwrap(), RAM);
+        assert_eq!(byte_at(&memory, high), 0);
+    }
+
+    #[test]
+    fn anonymous_memory_is_dropped() {
+        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), RAM as usize)]).unwrap();
+        fill(&memory, 7);
+        assert_eq!(resident(&memory), RAM);
+        assert_eq!(give_back(&memory, MIB..5 * MIB).unwrap(), 4 * MIB);
+        assert_eq!(resident(&memory), RAM - 4 * MIB);
+        assert_eq!(
+            [MIB - 1, MIB, 5 * MIB - 1, 5 * MIB].map(|address| byte_at(&memory, address)),
+            [7, 0, 0, 7]
+        );
+    }
+
+    #[test]
+    fn a_large_piece_of_a_snapshots_file_becomes_zeros_and_a_small_one_the_files_again() {
+        let memory = private(5);
+        fill(&memory, 7);
+        assert_eq!(give_back(&memory, MIB..4 * MIB).unwrap(), 3 * MIB);
+        assert_eq!(give_back(&memory, 6 * MIB..6 * MIB + PAGE).unwrap(), PAGE);
+        assert_eq!(resident(&memory), RAM - 3 * MIB - PAGE);
+        let wanted =
+            [(MIB - 1, 7), (MIB, 0), (4 * MIB - 1, 0), (4 * MIB, 7), (6 * MIB, 5), (6 * MIB + PAGE, 7)];
+        for (address, byte) in wanted {
+            assert_eq!(byte_at(&memory, address), byte, "{address:#x}");
+        }
+        memory.write_obj(9u8, GuestAddress(2 * MIB)).unwrap();
+        assert_eq!(byte_at(&memory, 2 * MIB), 9, "what was given back can be used again");
+    }
+
+    #[test]
+    fn only_whole_pages_are_given_back() {
+        let memory = map_guest_ram(MIB).unwrap();
+        fill(&memory, 7);
+        let cases = [
+            (1, PAGE, 0),
+            (1, 2 * PAGE - 1, 0),
+            (1, 2 * PAGE, PAGE),
+            (PAGE, PAGE, 0),
+            (2 * PAGE, PAGE, 0),
+            (MIB - PAGE, MIB + 1, PAGE),
+            (MIB, u64::MAX, 0),
+            (u64::MAX - 1, u64::MAX, 0),
+        ];
+        for (start, end, wanted) in cases {
+            assert_eq!(give_back(&memory, start..end).unwrap(), wanted, "{start:#x}..{end:#x}");
+        }
+        assert_eq!([0, PAGE, 2 * PAGE].map(|address| byte_at(&memory, address)), [7, 0, 7]);
+    }
+}
