@@ -1,10 +1,11 @@
 //! System calls that no safe wrapper offers: vectored I/O on guest memory, taking its pages away, the ioctls of a tap
-//! device, descriptors known by number.
+//! device, descriptors known by number, and io_uring.
 #![expect(
     unsafe_code,
     reason = "raw pointers into guest memory and ioctl numbers are what this module is for"
 )]
 
+pub(crate) mod file_ring;
 pub(crate) mod inherited;
 pub(crate) mod iovec;
 pub(crate) mod pages;

@@ -18,6 +18,17 @@ use crate::virtio::interrupt::Interrupt;
 /// The chains that one wake-up may take from a queue before other devices get their turn.
 pub const BUDGET: usize = 256;
 
+/// What has become of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// It goes back to the driver with so many bytes written.
+    Done(u32),
+    /// The device returns it later, with [`VirtQueue::add_used`].
+    Kept,
+    /// It stays in the queue, and serving stops.
+    NotNow,
+}
+
 /// A queue of an activated device.
 #[derive(Debug)]
 pub struct VirtQueue {
@@ -91,20 +102,32 @@ impl VirtQueue {
     /// Serves available chains: `serve` returns the bytes written, or `None` to put the chain back and stop.
     /// At most [`BUDGET`] chains are taken; if there are more, the queue wakes itself up again.
     pub fn serve(&mut self, mut serve: impl FnMut(&GuestMemory, Chain) -> Option<u32>) {
+        self.serve_each(|memory, chain| serve(memory, chain).map_or(Served::NotNow, Served::Done));
+    }
+
+    /// Like [`Self::serve`], for a device that may keep a chain and return it later.
+    pub fn serve_each(&mut self, mut serve: impl FnMut(&GuestMemory, Chain) -> Served) {
         let mut taken = 0;
+        let mut returned = false;
         loop {
             self.pause_notifications();
             while taken < BUDGET
                 && let Some(chain) = self.pop()
             {
                 let head = chain.head;
-                let Some(written) = serve(&self.memory, chain) else {
-                    self.undo_pop();
-                    self.signal_if(taken > 0);
-                    self.resume_notifications();
-                    return;
-                };
-                self.add_used(head, written);
+                match serve(&self.memory, chain) {
+                    Served::Done(written) => {
+                        self.add_used(head, written);
+                        returned = true;
+                    }
+                    Served::Kept => {}
+                    Served::NotNow => {
+                        self.undo_pop();
+                        self.signal_if(returned);
+                        self.resume_notifications();
+                        return;
+                    }
+                }
                 taken += 1;
             }
             if taken == BUDGET {
@@ -115,7 +138,7 @@ impl VirtQueue {
                 break;
             }
         }
-        self.signal_if(taken > 0);
+        self.signal_if(returned);
     }
 
     fn signal_if(&mut self, any: bool) {

@@ -2,10 +2,12 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::memory::GuestMemory;
+use crate::sys::file_ring::FileRing;
 use crate::virtio::block::config::SECTOR_SIZE;
 use crate::virtio::block::disk_config::{DiskConfig, MAX_QUEUES};
 use crate::virtio::block::request::Range;
@@ -134,6 +136,11 @@ impl Disk {
             )
     }
 
+    /// A ring for the file.
+    pub(super) fn ring<T>(&self, done: impl AsFd, capacity: u16) -> io::Result<FileRing<T>> {
+        FileRing::new(&self.file, done, capacity)
+    }
+
     /// Where it was opened.
     pub fn path(&self) -> &Path {
         &self.path
@@ -156,6 +163,11 @@ impl Disk {
     /// Outside of the disk, outside of guest memory, or the host's I/O error.
     pub fn read(&self, memory: &GuestMemory, sector: u64, data: Segments) -> io::Result<()> {
         let offset = self.check(sector, data.len())?;
+        self.read_at(memory, offset, data)
+    }
+
+    /// Reads from a byte on that has been checked.
+    pub(super) fn read_at(&self, memory: &GuestMemory, offset: u64, data: Segments) -> io::Result<()> {
         data.fill_from_file(memory, &self.file, offset)
     }
 
@@ -166,6 +178,11 @@ impl Disk {
     /// A read-only disk, outside of the disk, outside of guest memory, or the host's I/O error.
     pub fn write(&self, memory: &GuestMemory, sector: u64, data: Segments) -> io::Result<()> {
         let offset = self.check_write(sector, data.len())?;
+        self.write_at(memory, offset, data)
+    }
+
+    /// Writes from a byte on that has been checked.
+    pub(super) fn write_at(&self, memory: &GuestMemory, offset: u64, data: Segments) -> io::Result<()> {
         data.write_to_file(memory, &self.file, offset)
     }
 

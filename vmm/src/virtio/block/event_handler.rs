@@ -1,8 +1,9 @@
-//! Which event wakes which part of the block device: its queues, and the timer of its rate limit.
+//! Which event wakes which part of the block device: its queues, the timer of its rate limit, and its
+//! ring.
 
 use event_manager::EventSet;
 
-use crate::virtio::block::device::{Block, LIMIT};
+use crate::virtio::block::device::{Block, LIMIT, RING};
 use crate::virtio::device::{EventHandler, Watch};
 
 impl EventHandler for Block {
@@ -11,8 +12,10 @@ impl EventHandler for Block {
     }
 
     fn on_fd(&mut self, token: u32, _ready: EventSet) {
-        if token == LIMIT {
-            self.on_limit();
+        match token {
+            LIMIT => self.on_limit(),
+            RING => self.on_ring(),
+            _ => {}
         }
     }
 

@@ -1,8 +1,9 @@
 //! virtio-block: a disk backed by a raw file or block device (virtio 1.2, section 5.2).
 //!
 //! `request.rs` parses, `model.rs` executes and answers, `disk.rs` and `zeroes.rs` are the host's file, `device.rs` owns the
-//! queues.
+//! queues, `async_io.rs` the requests that are in a ring.
 
+mod async_io;
 pub mod config;
 mod counters;
 pub mod device;

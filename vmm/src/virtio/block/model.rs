@@ -11,7 +11,7 @@ use crate::memory::GuestMemory;
 use crate::virtio::block::counters::Counters;
 use crate::virtio::block::disk::{BlockError, Disk};
 use crate::virtio::block::disk_config::{CacheMode, DiskConfig};
-use crate::virtio::block::request::{Operation, Request};
+use crate::virtio::block::request::{Operation, Range, Request};
 use crate::virtio::chain::Chain;
 use crate::virtio::rate_limit::RateLimiter;
 use crate::virtio::segments::Segments;
@@ -28,6 +28,17 @@ pub(super) struct Model {
     pub(super) counters: Counters,
     /// The driver will not flush, so that writes are durable when they are answered (virtio 1.2, section 5.2.6.2).
     pub(super) write_through: bool,
+}
+
+/// What is to be done with a chain.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// Return it, with so many bytes written.
+    Answered(u32),
+    /// Execute this, and put the status here.
+    Work(Operation, Segments),
+    /// Put it back: it has to wait for the rate limit.
+    NotNow,
 }
 
 /// What a request has done, as it is counted.
@@ -57,32 +68,36 @@ impl Model {
         })
     }
 
-    /// Executes the request in a chain. Returns the bytes written to the guest, as the used ring wants them, or `None` if
-    /// it has to wait for a rate limit.
-    pub(super) fn serve(&mut self, memory: &GuestMemory, chain: Chain) -> Option<u32> {
+    /// Parses the request in a chain, answers one that makes no sense, and asks the rate limit about others.
+    pub(super) fn take(&mut self, memory: &GuestMemory, chain: Chain) -> Taken {
         let Request { operation, status } = Request::parse(memory, chain);
-        let Some(status) = status else {
-            self.counters.invalid_reqs_count += 1;
-            tracing::debug!("a block request without a place for its status");
-            return Some(0);
-        };
-        match operation {
-            Ok(operation) => {
-                if !self.limiter.admit(operation.bytes()) {
-                    self.counters.rate_limiter_throttled_events += 1;
-                    return None;
+        let invalid = match (operation, status) {
+            (Ok(Operation::Unsupported(kind)), Some(status)) => {
+                tracing::debug!(kind, "unsupported block request");
+                answer(memory, &status, VIRTIO_BLK_S_UNSUPP, 0)
+            }
+            (Ok(operation), Some(status)) => {
+                if self.limiter.admit(operation.bytes()) {
+                    return Taken::Work(operation, status);
                 }
-                Some(self.execute(memory, operation, &status))
+                self.counters.rate_limiter_throttled_events += 1;
+                return Taken::NotNow;
             }
-            Err(error) => {
+            (Err(error), Some(status)) => {
                 tracing::debug!(%error, "malformed block request");
-                self.counters.invalid_reqs_count += 1;
-                Some(answer(memory, &status, VIRTIO_BLK_S_IOERR, 0))
+                answer(memory, &status, VIRTIO_BLK_S_IOERR, 0)
             }
-        }
+            (_, None) => {
+                tracing::debug!("a block request without a place for its status");
+                0
+            }
+        };
+        self.counters.invalid_reqs_count += 1;
+        Taken::Answered(invalid)
     }
 
-    fn execute(&mut self, memory: &GuestMemory, operation: Operation, status: &Segments) -> u32 {
+    /// Executes a request and answers it. Returns the bytes written to the guest, as the used ring wants them.
+    pub(super) fn execute(&mut self, memory: &GuestMemory, operation: Operation, status: &Segments) -> u32 {
         let bytes = operation.bytes();
         let (kind, bytes, result) = match operation {
             Operation::In { sector, data } => (Kind::In, bytes, self.disk.read(memory, sector, data)),
@@ -95,18 +110,15 @@ impl Model {
                 (Kind::GetId, data.len().min(ID_SIZE) as u64, self.write_id(memory, &data))
             }
             Operation::Discard(ranges) => {
-                let bytes = ranges.iter().map(|range| range.bytes()).sum();
+                let bytes = ranges.iter().map(Range::bytes).sum();
                 (Kind::Discard, bytes, self.disk.discard(&ranges))
             }
             Operation::WriteZeroes(ranges) => {
                 let zeroed = self.disk.write_zeroes(&ranges);
                 (Kind::WriteZeroes, bytes, zeroed.and_then(|()| self.write_through()))
             }
-            Operation::Unsupported(kind) => {
-                tracing::debug!(kind, "unsupported block request");
-                self.counters.invalid_reqs_count += 1;
-                return answer(memory, status, VIRTIO_BLK_S_UNSUPP, 0);
-            }
+            // Answered when it was taken.
+            Operation::Unsupported(_) => return answer(memory, status, VIRTIO_BLK_S_UNSUPP, 0),
         };
         self.conclude(memory, kind, bytes, result, status)
     }
@@ -130,11 +142,17 @@ impl Model {
         answer(memory, status, VIRTIO_BLK_S_OK, u32::try_from(filled).unwrap_or(u32::MAX - 1))
     }
 
-    fn flush(&self) -> io::Result<()> {
-        if self.cache == CacheMode::Unsafe { Ok(()) } else { self.disk.flush() }
+    /// Whether a flush has something to do.
+    pub(super) fn flushes(&self) -> bool {
+        self.cache == CacheMode::Writeback && !self.disk.read_only()
     }
 
-    fn write_through(&self) -> io::Result<()> {
+    pub(super) fn flush(&self) -> io::Result<()> {
+        if self.flushes() { self.disk.flush() } else { Ok(()) }
+    }
+
+    /// What follows a write where the driver does not flush.
+    pub(super) fn write_through(&self) -> io::Result<()> {
         if self.write_through { self.flush() } else { Ok(()) }
     }
 
