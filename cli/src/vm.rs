@@ -8,6 +8,7 @@ mod disk_flag;
 mod event_lines;
 mod machine;
 mod net_flag;
+mod pmem_flag;
 mod profile;
 mod report;
 mod vsock_flag;

@@ -9,6 +9,7 @@ use crate::memory::Backing;
 pub use crate::virtio::balloon::BalloonConfig;
 pub use crate::virtio::block::{CacheMode, DiskConfig, IoEngine};
 pub use crate::virtio::net::{NetConfig, TapSource};
+pub use crate::virtio::pmem::PmemConfig;
 pub use crate::virtio::rate_limit::{RateLimiterConfig, TokenBucketConfig};
 pub use crate::virtio::vsock::VsockConfig;
 
@@ -54,6 +55,9 @@ pub struct VmConfig {
     /// virtio block devices: /dev/vda, /dev/vdb, … in this order.
     #[serde(default)]
     pub disks: Vec<DiskConfig>,
+    /// virtio persistent memory: /dev/pmem0, … in this order.
+    #[serde(default)]
+    pub pmems: Vec<PmemConfig>,
     /// virtio network devices: eth0, … in this order.
     #[serde(default)]
     pub nets: Vec<NetConfig>,
@@ -167,6 +171,7 @@ impl VmConfig {
             track_dirty_pages: false,
             vcpus: 1,
             disks: Vec::new(),
+            pmems: Vec::new(),
             nets: Vec::new(),
             vsock: None,
             balloon: None,
@@ -186,6 +191,7 @@ impl VmConfig {
     /// A figure is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
         let devices = self.disks.len()
+            + self.pmems.len()
             + self.nets.len()
             + usize::from(self.vsock.is_some())
             + usize::from(self.balloon.is_some())

@@ -30,8 +30,8 @@ pub mod virtio;
 
 pub use boot::BootError;
 pub use config::{
-    Acpi, BalloonConfig, CacheMode, ConfigError, DiskConfig, Engine, IoEngine, NetConfig, RateLimiterConfig,
-    RngConfig, SerialConfig, TapSource, TokenBucketConfig, VmConfig, VsockConfig,
+    Acpi, BalloonConfig, CacheMode, ConfigError, DiskConfig, Engine, IoEngine, NetConfig, PmemConfig,
+    RateLimiterConfig, RngConfig, SerialConfig, TapSource, TokenBucketConfig, VmConfig, VsockConfig,
 };
 pub use cpu::{CpuError, Death};
 pub use events::{BootEvent, EventSink, Milestone};

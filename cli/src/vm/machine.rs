@@ -7,6 +7,7 @@ use vmm::{Acpi, RngConfig, Symbols, VmConfig};
 use super::balloon_flag::{self, Balloon};
 use super::disk_flag::{self, Disk};
 use super::net_flag::Net;
+use super::pmem_flag::{self, Pmem};
 use super::vsock_flag::Vsock;
 
 /// What the machine is made of.
@@ -34,6 +35,9 @@ pub(super) struct MachineArgs {
     /// A socket device: host programs connect at PATH, the guest reaches PATH_PORT
     #[arg(long, value_name = "PATH[,cid=NUMBER]")]
     vsock: Option<Vsock>,
+    /// An image in the guest's physical memory, /dev/pmem0 and so on in this order
+    #[arg(long, value_name = pmem_flag::FORM)]
+    pmem: Vec<Pmem>,
     /// Added to the kernel's command line
     #[arg(long, value_name = "STRING", default_value = "", allow_hyphen_values = true)]
     cmdline: String,
@@ -70,6 +74,7 @@ impl MachineArgs {
             symbols,
             disks: self.disk.into_iter().map(|Disk(config)| config).collect(),
             balloon: self.balloon.map(|Balloon(config)| config),
+            pmems: self.pmem.into_iter().map(|Pmem(config)| config).collect(),
             rng: self.rng.then(RngConfig::default),
             nets: self.net.into_iter().map(|Net(config)| config).collect(),
             vsock: self.vsock.map(|Vsock(config)| config),

@@ -72,7 +72,7 @@ impl Vm {
         let reached = |milestone| events.record(BootEvent::now(milestone));
         config.check()?;
         reached(Milestone::ConfigParsed);
-        let memory = memory::map_ram(config.memory_bytes(), config.memory_backing)?;
+        let memory = memory::map_memory(config.memory_bytes(), config.memory_backing, &config.pmems)?;
         reached(Milestone::MemoryMapped);
         let mut platform = platform::open(config.engine, &memory)?;
         reached(Milestone::KvmOpened);
@@ -102,7 +102,7 @@ impl Vm {
         config.check()?;
         reached(Milestone::ConfigParsed);
         let file = open_memory(&snapshot, memory)?;
-        let memory = memory::map_copy_of(&file, config.memory_bytes())?;
+        let memory = memory::map_copy_of(&file, config.memory_bytes(), &config.pmems)?;
         reached(Milestone::MemoryMapped);
         let mut platform = platform::open(config.engine, &memory)?;
         reached(Milestone::KvmOpened);
@@ -185,6 +185,10 @@ fn describe_machine(
     cmdline.push(platform.cmdline()?);
     for (base, irq) in hardware.virtio.iter().filter(|_| !hardware.acpi) {
         cmdline.push_virtio_mmio(*base, *irq);
+    }
+    if let Some((index, pmem)) = config.pmems.iter().enumerate().find(|(_, pmem)| pmem.root_device) {
+        let access = if pmem.read_only { "ro" } else { "rw" };
+        cmdline.push(&format!("root=/dev/pmem{index} {access}"));
     }
     cmdline.push(&config.cmdline);
     let initrd = config.initrd.as_deref();

@@ -7,11 +7,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use event_manager::{EventManager, SubscriberOps};
+use vm_memory::GuestMemoryRegion;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::{Handles, Platform, Requests};
 use crate::bus::{Bus, WindowTaken};
-use crate::config::{BalloonConfig, DiskConfig, NetConfig, RngConfig, SerialConfig, VmConfig, VsockConfig};
+use crate::config::{
+    BalloonConfig, DiskConfig, NetConfig, PmemConfig, RngConfig, SerialConfig, VmConfig, VsockConfig,
+};
 use crate::cpu::Kick;
 use crate::cpu::exit::Machine;
 use crate::cpu::halt_watch::HaltWatch;
@@ -23,7 +26,7 @@ use crate::legacy::generation_id::GenerationId;
 use crate::legacy::i8042::{self, I8042};
 use crate::legacy::power::{self, PowerControl};
 use crate::legacy::serial::{self, SavedSerial, SerialPort};
-use crate::memory::{GuestMemory, layout};
+use crate::memory::{self, GuestMemory, layout};
 use crate::snapshot::SnapshotError;
 use crate::virtio::attach::{AttachError, lock};
 use crate::virtio::balloon::BalloonError;
@@ -33,7 +36,7 @@ use crate::virtio::mmio::{MMIO_SIZE, QUEUE_NOTIFY};
 use crate::virtio::net::{NetError, TapError};
 use crate::virtio::vsock::VsockError;
 use crate::virtio::{
-    Balloon, Block, EventLoop, MmioTransport, Net, PersistError, Rng, SavedDevice, Tap, Vsock,
+    Balloon, Block, EventLoop, MmioTransport, Net, PersistError, Pmem, Rng, SavedDevice, Tap, Vsock,
 };
 
 /// Why a device could not be set up.
@@ -86,6 +89,7 @@ enum VirtioSpec<'a> {
     Vsock(&'a VsockConfig),
     Balloon(&'a BalloonConfig),
     Rng(&'a RngConfig),
+    Pmem(&'a PmemConfig, &'a memory::Region),
 }
 
 /// The devices of a machine that runs, as its owner reaches them.
@@ -165,7 +169,7 @@ impl Devices {
         };
         devices.place_legacy(platform, events.clone(), &serial.cloned().unwrap_or_default())?;
         let windows = (layout::VIRTIO_MMIO..).step_by(usize::try_from(layout::VIRTIO_MMIO_LEN).unwrap_or(1));
-        for ((spec, base), irq) in virtio_specs(config).zip(windows).zip(layout::VIRTIO_IRQ..) {
+        for ((spec, base), irq) in virtio_specs(config, memory).zip(windows).zip(layout::VIRTIO_IRQ..) {
             let device = make_virtio(spec, config.memory_mib, &mut devices.handles)?;
             devices.place_virtio(device, base, irq, memory, platform)?;
         }
@@ -272,14 +276,16 @@ impl Devices {
 }
 
 /// The virtio devices of `config` in the order of their windows.
-fn virtio_specs(config: &VmConfig) -> impl Iterator<Item = VirtioSpec<'_>> {
+fn virtio_specs<'a>(config: &'a VmConfig, memory: &'a GuestMemory) -> impl Iterator<Item = VirtioSpec<'a>> {
     let disks = config.disks.iter().map(VirtioSpec::Disk);
     let nets = config.nets.iter().map(VirtioSpec::Net);
     let vsock = config.vsock.iter().map(VirtioSpec::Vsock);
     let others = vsock
         .chain(config.balloon.iter().map(VirtioSpec::Balloon))
         .chain(config.rng.iter().map(VirtioSpec::Rng));
-    disks.chain(nets).chain(others)
+    let pmems = config.pmems.iter().zip(memory::images(memory));
+    let pmems = pmems.map(|(config, image)| VirtioSpec::Pmem(config, image));
+    disks.chain(nets).chain(others).chain(pmems)
 }
 
 fn make_virtio(
@@ -297,6 +303,10 @@ fn make_virtio(
             balloon
         }
         VirtioSpec::Rng(RngConfig { rate_limiter }) => Arc::new(Mutex::new(Rng::new(rate_limiter)?)),
+        VirtioSpec::Pmem(config, image) => {
+            let file = image.file_offset().filter(|_| !config.read_only).map(|file| file.arc().clone());
+            Arc::new(Mutex::new(Pmem::new(image.start_addr().0, image.len(), file)))
+        }
     })
 }
 

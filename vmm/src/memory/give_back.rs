@@ -30,7 +30,7 @@ const OWN_MAPPING: u64 = 2 << 20;
 /// What the host says; an earlier part of the range may have been given back then.
 pub(crate) fn give_back(memory: &GuestMemory, range: Range<u64>) -> io::Result<u64> {
     let mut given = 0;
-    for region in memory.iter() {
+    for region in super::ram(memory) {
         let start = region.start_addr().0;
         let inside = range.start.max(start)..range.end.min(start + region.len());
         let Some(first) = inside.start.checked_next_multiple_of(PAGE) else { continue };
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
     use crate::memory::layout::{self, MIB};
-    use crate::memory::map_guest_ram;
+    use crate::memory::{Backing, map_guest_ram, map_memory};
 
     const RAM: u64 = 8 * MIB;
 
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn anonymous_memory_is_dropped() {
-        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), RAM as usize)]).unwrap();
+        let memory = map_memory(RAM, Backing::Anonymous, &[]).unwrap();
         fill(&memory, 7);
         assert_eq!(resident(&memory), RAM);
         assert_eq!(give_back(&memory, MIB..5 * MIB).unwrap(), 4 * MIB);

@@ -9,7 +9,7 @@
 //! 0xc000_0000  gap of 1 GiB for memory-mapped I/O:
 //!   0xd000_0000  virtio-mmio windows, 4 KiB each
 //!   0xfec0_0000  IOAPIC, 0xfee0_0000 LAPIC, 0xfffb_c000 pages KVM needs on old Intel CPUs
-//! 0x1_0000_0000  the rest of RAM
+//! 0x1_0000_0000  the rest of RAM, then the images of virtio-pmem devices, each at a multiple of 128 MiB
 //! ```
 
 use serde::Serialize;
@@ -66,7 +66,13 @@ pub const GENERATION_IRQ: u32 = 23;
 /// Inputs of the I/O APIC.
 pub const IOAPIC_INPUTS: u32 = 24;
 
-/// A piece of RAM.
+/// The length of an image in guest memory is a multiple of this: Linux takes memory in no smaller units, and these can be
+/// huge pages.
+pub const PMEM_UNIT: u64 = 2 * MIB;
+/// Images start at multiples of this, a section of Linux's map of memory: RAM and images share none.
+const PMEM_ALIGNMENT: u64 = 128 * MIB;
+
+/// A piece of guest memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RamRange {
     /// Guest physical address.
@@ -96,6 +102,25 @@ pub fn usable_ram(bytes: u64) -> Vec<RamRange> {
         }
     }
     usable
+}
+
+/// Where images of these sizes lie in a guest with `ram` bytes of RAM. None of it is RAM for the guest to use.
+pub fn pmem_ranges(ram: u64, sizes: impl IntoIterator<Item = u64>) -> Vec<RamRange> {
+    let ram_end = ram_ranges(ram).last().map_or(0, |range| range.base + range.len);
+    let mut base = ram_end.max(MMIO_GAP_END);
+    let mut ranges = Vec::new();
+    for size in sizes {
+        base = base.next_multiple_of(PMEM_ALIGNMENT);
+        let range = RamRange { base, len: size.next_multiple_of(PMEM_UNIT) };
+        base += range.len;
+        ranges.push(range);
+    }
+    ranges
+}
+
+/// Where the images begin in the VMM's mapping, which has neither gap nor alignment to 128 MiB.
+pub fn images_offset(ram: u64) -> u64 {
+    ram.next_multiple_of(PMEM_UNIT)
 }
 
 #[cfg(test)]
@@ -134,5 +159,19 @@ mod tests {
             0x100000000..0x140000000
         "#]]
         .assert_eq(&show(&usable_ram(4096 * MIB)));
+    }
+
+    #[test]
+    fn images_lie_above_all_ram_in_units_that_linux_takes() {
+        expect![[r#"
+            0x100000000..0x100200000
+            0x108000000..0x110400000
+            0x118000000..0x118200000
+        "#]]
+        .assert_eq(&show(&pmem_ranges(128 * MIB, [1, 130 * MIB + 4096, 2 * MIB])));
+        expect![[r#"
+            0x148000000..0x148200000
+        "#]]
+        .assert_eq(&show(&pmem_ranges(4097 * MIB, [2 * MIB])));
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::config::{DiskConfig, SerialConfig, VmConfig, VsockConfig};
+use crate::config::{DiskConfig, PmemConfig, SerialConfig, VmConfig, VsockConfig};
 
 /// Makes every path in `config` absolute.
 ///
@@ -51,6 +51,7 @@ fn paths(config: &mut VmConfig) -> Vec<&mut PathBuf> {
         memory_mib: _,
         vcpus: _,
         disks,
+        pmems,
         nets: _,
         vsock,
         balloon: _,
@@ -58,12 +59,21 @@ fn paths(config: &mut VmConfig) -> Vec<&mut PathBuf> {
         serial,
     } = config;
     let disks = disks.iter_mut().map(|DiskConfig { path, .. }| path);
+    let pmems = pmems.iter_mut().map(|PmemConfig { path, .. }| path);
     let vsock = vsock.iter_mut().map(|VsockConfig { uds_path, .. }| uds_path);
     let serial = match serial {
         SerialConfig::File(path) => Some(path),
         SerialConfig::None | SerialConfig::Stdio | SerialConfig::Stderr => None,
     };
-    [kernel].into_iter().chain(initrd).chain(symbols).chain(disks).chain(vsock).chain(serial).collect()
+    [kernel]
+        .into_iter()
+        .chain(initrd)
+        .chain(symbols)
+        .chain(disks)
+        .chain(pmems)
+        .chain(vsock)
+        .chain(serial)
+        .collect()
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{SeekFrom, ftruncate, seek, sendfile};
-use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
+use vm_memory::{GuestMemoryRegion, MemoryRegionAddress};
 
 use super::SnapshotError;
-use crate::memory::{Backing, GuestMemory, next_data};
+use crate::memory::{Backing, GuestMemory, next_data, ram as regions_of_ram};
 
 const PAGE: u64 = 4096;
 /// Behind the memory of a diff there is one page more, which begins with this: nobody starts from half a memory.
@@ -56,7 +56,8 @@ pub(crate) fn write_full(memory: &GuestMemory, ram: &Ram, pages: &File, path: &P
         ftruncate(file, size(memory))?;
         match ram {
             Ram::Shared => {
-                let Some(source) = memory.iter().next().and_then(|region| region.file_offset()) else {
+                let Some(source) = regions_of_ram(memory).next().and_then(|region| region.file_offset())
+                else {
                     return Err(io::Error::other("guest memory is not in a file"));
                 };
                 copy_data(source.file(), file, size(memory))
@@ -123,7 +124,7 @@ pub(super) fn replace(path: &Path, write: impl FnOnce(&File) -> io::Result<()>) 
 
 /// Bytes of RAM.
 pub(crate) fn size(memory: &GuestMemory) -> u64 {
-    memory.iter().map(GuestMemoryRegion::len).sum()
+    regions_of_ram(memory).map(GuestMemoryRegion::len).sum()
 }
 
 /// Copies what is not a hole in the first `len` bytes of a file to the same place in another.
@@ -146,7 +147,7 @@ fn copy_data(from: &File, to: &File, len: u64) -> io::Result<()> {
 fn write_copied(memory: &GuestMemory, pages: &File, to: &File) -> io::Result<()> {
     let mut file_at = 0;
     let mut entries = vec![0; BATCH * 8];
-    for region in memory.iter() {
+    for region in regions_of_ram(memory) {
         let host = region.get_host_address(MemoryRegionAddress(0)).map_err(io::Error::other)?;
         let first_page = host.expose_provenance() as u64 / PAGE;
         let count = region.len() / PAGE;
@@ -206,7 +207,7 @@ mod tests {
     use vm_memory::{Bytes, GuestAddress};
 
     use super::*;
-    use crate::memory::{become_copy_of, layout, map_copy_of, map_guest_ram, map_ram};
+    use crate::memory::{become_copy_of, layout, map_copy_of, map_guest_ram, map_memory};
 
     const BYTES: u64 = 8 << 20;
 
@@ -227,7 +228,7 @@ mod tests {
         assert_eq!(metadata.len(), BYTES);
         assert!(metadata.blocks() * 512 < BYTES / 8, "{} blocks", metadata.blocks());
 
-        let [one, two] = [(); 2].map(|()| map_copy_of(&File::open(&full).unwrap(), BYTES).unwrap());
+        let [one, two] = [(); 2].map(|()| map_copy_of(&File::open(&full).unwrap(), BYTES, &[]).unwrap());
         assert_eq!((read(&one, 0x5000), read(&one, BYTES - 1), read(&one, 0x7000)), (1, 2, 0));
         one.write_obj(7u8, GuestAddress(0x5000)).unwrap();
         one.write_obj(0u8, GuestAddress(BYTES - 1)).unwrap();
@@ -239,7 +240,7 @@ mod tests {
         write_full(&one, &Ram::Private(File::open(&full).unwrap()), &pages, &again).unwrap();
         rebase(&full, &diff).unwrap();
         assert_eq!(std::fs::read(&full).unwrap(), std::fs::read(&again).unwrap());
-        let three = map_copy_of(&File::open(&full).unwrap(), BYTES).unwrap();
+        let three = map_copy_of(&File::open(&full).unwrap(), BYTES, &[]).unwrap();
         assert_eq!((read(&three, 0x5000), read(&three, BYTES - 1)), (7, 0));
     }
 
@@ -249,7 +250,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let (full, diff) = (dir.path().join("full"), dir.path().join("diff"));
             let pages = page_map().unwrap();
-            let memory = map_ram(BYTES, backing).unwrap();
+            let memory = map_memory(BYTES, backing, &[]).unwrap();
             memory.write_obj(1u8, GuestAddress(0x5000)).unwrap();
             memory.write_obj(2u8, GuestAddress(0x9000)).unwrap();
             write_full(&memory, &Ram::of(backing), &pages, &full).unwrap();
@@ -269,13 +270,13 @@ mod tests {
         let memory = map_guest_ram(bytes).unwrap();
         memory.write_obj(9u8, GuestAddress(layout::MMIO_GAP_END + 0x3000)).unwrap();
         write_full(&memory, &Ram::Shared, &page_map().unwrap(), &path).unwrap();
-        let copy = map_copy_of(&File::open(&path).unwrap(), bytes).unwrap();
+        let copy = map_copy_of(&File::open(&path).unwrap(), bytes, &[]).unwrap();
         assert_eq!(read(&copy, layout::MMIO_GAP_END + 0x3000), 9);
         copy.write_obj(8u8, GuestAddress(layout::MMIO_GAP_END + 0x5000)).unwrap();
         let diff = dir.path().join("diff");
         write_diff(&copy, &page_map().unwrap(), &diff).unwrap();
         rebase(&path, &diff).unwrap();
-        let copy = map_copy_of(&File::open(&path).unwrap(), bytes).unwrap();
+        let copy = map_copy_of(&File::open(&path).unwrap(), bytes, &[]).unwrap();
         assert_eq!(read(&copy, layout::MMIO_GAP_END + 0x5000), 8);
     }
 

@@ -1,6 +1,7 @@
-//! The guest's RAM as one flat piece of host memory, for a reader that looks at every byte the guest's kernel does.
+//! The guest's memory as one flat piece of host memory, for a reader that looks at every byte the guest's kernel does.
 //!
-//! The mapping is that of [`GuestMemory`], whose regions lie side by side. Every access checks its bounds, so that a mistake elsewhere reads zeros at worst. Devices and ring 3 change the same bytes at the same time,
+//! The mapping is that of [`GuestMemory`], whose regions lie one after the other: RAM, then image files. Every access checks
+//! its bounds, so that a mistake elsewhere reads zeros at worst. Devices and ring 3 change the same bytes at the same time,
 //! hence volatile accesses; one that is aligned is a single access of the host's CPU.
 #![expect(
     unsafe_code,
@@ -23,13 +24,23 @@ pub(crate) const PAGE: u64 = 4096;
 #[repr(C, packed)]
 struct Unaligned<T>(T);
 
-/// Guest RAM. Offsets count RAM only: the first byte above the gap follows the last one below it.
+/// Guest physical addresses, and where their bytes are.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    address: u64,
+    len: u64,
+    offset: u64,
+}
+
+/// Guest memory. Offsets count without gaps: the first byte above the gap follows the last one below it.
 #[derive(Debug)]
 pub(crate) struct Ram {
     base: *mut u8,
     len: usize,
-    /// Bytes below the gap.
+    /// Bytes below the gap, at offset 0.
     low: u64,
+    /// What lies above it.
+    high: Vec<Extent>,
     _memory: GuestMemory,
 }
 
@@ -37,25 +48,34 @@ pub(crate) struct Ram {
 unsafe impl Send for Ram {}
 
 impl Ram {
-    /// The RAM of `memory`.
+    /// The flat view of `memory`.
     ///
     /// # Errors
     /// The memory is not one piece in our address space.
     pub(crate) fn map(memory: &GuestMemory) -> io::Result<Self> {
-        let mut pieces = Vec::new();
-        for region in memory.iter().filter(|region| is_ram(region.start_addr().0)) {
+        let mut base = std::ptr::null_mut::<u8>();
+        let mut extents: Vec<Extent> = Vec::new();
+        for region in memory.iter() {
             let host = region.get_host_address(MemoryRegionAddress(0)).map_err(io::Error::other)?;
-            pieces.push((host, usize::try_from(region.len()).map_err(io::Error::other)?));
+            if extents.is_empty() {
+                base = host;
+            }
+            // Images begin in a huge page of their own.
+            let end = extents.last().map_or(0, |extent| extent.offset + extent.len);
+            let offset = (host.addr() as u64).wrapping_sub(base.addr() as u64);
+            if !(end..end + layout::PMEM_UNIT).contains(&offset) {
+                return Err(io::Error::other("guest memory is not one piece"));
+            }
+            extents.push(Extent { address: region.start_addr().0, len: region.len(), offset });
         }
-        let (base, len) = match *pieces {
-            [(base, len)] => (base, len),
-            [(base, low), (high, len)] if base.wrapping_add(low) == high => (base, low + len),
-            _ => return Err(io::Error::other("guest memory is not one piece")),
-        };
-        Ok(Self { base, len, low: (len as u64).min(layout::MMIO_GAP), _memory: memory.clone() })
+        let len = extents.last().map_or(0, |extent| extent.offset + extent.len);
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        let low = extents.first().filter(|extent| extent.address == 0).map_or(0, |extent| extent.len);
+        let high = extents.into_iter().filter(|extent| extent.address != 0).collect();
+        Ok(Self { base, len, low, high, _memory: memory.clone() })
     }
 
-    /// Pages of RAM.
+    /// Pages of memory.
     pub(crate) fn pages(&self) -> usize {
         self.len >> 12
     }
@@ -63,12 +83,12 @@ impl Ram {
     /// Where the page that holds the guest physical `address` starts; `None` where no RAM is.
     pub(crate) fn page_at(&self, address: u64) -> Option<usize> {
         let page = address & !(PAGE - 1);
-        let offset = match page {
-            _ if page < self.low => page,
-            layout::MMIO_GAP_END.. => page - layout::MMIO_GAP_END + layout::MMIO_GAP,
-            _ => return None,
-        };
-        usize::try_from(offset).ok().filter(|offset| *offset < self.len)
+        if page < self.low {
+            return usize::try_from(page).ok();
+        }
+        let found =
+            self.high.iter().find(|extent| page >= extent.address && page - extent.address < extent.len);
+        found.and_then(|extent| usize::try_from(extent.offset + (page - extent.address)).ok())
     }
 
     #[inline(always)]
@@ -166,17 +186,13 @@ impl Ram {
     }
 }
 
-/// Whether a region that starts there is RAM, and not the memory of a device.
-fn is_ram(start: u64) -> bool {
-    start == 0 || start == layout::MMIO_GAP_END
-}
-
 #[cfg(test)]
 mod tests {
     use vm_memory::{Bytes, GuestAddress};
 
     use super::*;
-    use crate::memory::{layout::MIB, map_guest_ram};
+    use crate::config::PmemConfig;
+    use crate::memory::{Backing, layout::MIB, map_guest_ram, map_memory};
 
     #[test]
     fn it_is_the_same_memory_that_devices_see() {
@@ -198,6 +214,23 @@ mod tests {
         assert_eq!(ram.page_at(layout::MMIO_GAP_END + 0x1234), Some(high + 0x1000));
         ram.store(high, 7u8);
         assert_eq!(memory.read_obj::<u8>(GuestAddress(layout::MMIO_GAP_END)).unwrap(), 7);
+    }
+
+    #[test]
+    fn images_follow_ram_and_are_found_where_the_guest_has_them() {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(4096).unwrap();
+        let pmem = PmemConfig { path: image.path().into(), read_only: true, ..PmemConfig::default() };
+        let memory = map_memory(MIB, Backing::File, &[pmem.clone(), pmem]).unwrap();
+        let ram = Ram::map(&memory).unwrap();
+        let second = layout::MMIO_GAP_END + 128 * MIB;
+        let offset = ram.page_at(second).unwrap();
+        memory.write_obj(7u8, GuestAddress(second)).unwrap();
+        assert_eq!((offset as u64, ram.load::<u8>(offset)), (4 * MIB, 7));
+        assert_eq!(ram.pages() as u64, 6 * MIB / PAGE);
+        for hole in [MIB, layout::MMIO_GAP_END + 2 * MIB, second + 2 * MIB] {
+            assert_eq!(ram.page_at(hole), None, "{hole:#x}");
+        }
     }
 
     #[test]

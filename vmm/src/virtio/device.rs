@@ -28,6 +28,8 @@ pub mod device_type {
     pub const BALLOON: u32 = 5;
     /// Socket device.
     pub const VSOCK: u32 = 19;
+    /// Persistent memory.
+    pub const PMEM: u32 = 27;
 }
 
 /// How far a queue has been served: what a snapshot keeps of it besides its set-up.

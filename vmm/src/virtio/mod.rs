@@ -29,6 +29,7 @@ pub mod interrupt;
 pub mod mmio;
 pub mod net;
 pub mod persist;
+pub mod pmem;
 pub mod queue_setup;
 pub mod rate_limit;
 pub mod rng;
@@ -47,6 +48,7 @@ pub use device::{Activation, Counter, EventHandler, QueuePosition, RestoreError,
 pub use mmio::MmioTransport;
 pub use net::{MacAddress, Net, NetConfig, Tap};
 pub use persist::{PersistError, SavedDevice};
+pub use pmem::Pmem;
 pub use rate_limit::{RateLimiter, RateLimiterConfig, TokenBucketConfig};
 pub use rng::Rng;
 pub use vsock::{Vsock, VsockConfig};
