@@ -11,6 +11,7 @@ mod net_flag;
 mod pmem_flag;
 mod profile;
 mod report;
+mod serve;
 mod vsock_flag;
 
 use clap::Subcommand;
@@ -32,11 +33,14 @@ enum Verb {
     Boot(boot::Args),
     /// Boot a kernel and show where it spends its instructions, by symbol
     Profile(profile::Args),
+    /// Serve a control socket, with Firecracker's API, for one machine
+    Serve(serve::Args),
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     match args.verb {
         Verb::Boot(args) => boot::run(args),
         Verb::Profile(args) => profile::run(args),
+        Verb::Serve(args) => serve::run(args),
     }
 }

@@ -10,6 +10,7 @@
 //! says what happened when, `profile` and `symbols` where the kernel spent its instructions. Knows no images and no
 //! containers.
 
+pub mod api;
 mod boot;
 pub mod bus;
 pub mod config;
@@ -37,7 +38,7 @@ pub use cpu::{CpuError, Death};
 pub use events::{BootEvent, EventSink, Milestone};
 pub use kvm::KvmError;
 pub use legacy::boot_timer::BOOT_TIMER_PORT;
-pub use machine::{BuildError, DeviceError, Handles, RunningVm, Vm, VmExit};
+pub use machine::{BuildError, DeviceCounters, DeviceError, Handles, RunningVm, Vm, VmExit};
 pub use memory::MemoryError;
 pub use process::{ProcessError, ProcessOptions, VmProcess};
 pub use profile::{Counters, Profile};

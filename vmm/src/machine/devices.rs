@@ -77,6 +77,14 @@ pub enum DeviceError {
     /// The generation id.
     #[error("cannot give the guest a new generation id: {0}")]
     Generation(std::io::Error),
+    /// There are fewer.
+    #[error("the machine has no {kind} {index}")]
+    NoSuch {
+        /// What kind.
+        kind: &'static str,
+        /// Counted from 0.
+        index: usize,
+    },
     /// No event loop, eventfd or timer.
     #[error("the host gives no more descriptors; raise the limit of open files: {0}")]
     Descriptors(#[from] std::io::Error),
@@ -294,18 +302,18 @@ fn make_virtio(
     handles: &mut Handles,
 ) -> Result<SharedDevice, DeviceError> {
     Ok(match spec {
-        VirtioSpec::Disk(config) => Arc::new(Mutex::new(Block::open(config)?)),
-        VirtioSpec::Net(config) => Arc::new(Mutex::new(Net::new(config, Tap::open(&config.tap)?)?)),
-        VirtioSpec::Vsock(config) => Arc::new(Mutex::new(Vsock::new(config)?)),
-        VirtioSpec::Balloon(config) => {
-            let balloon = Arc::new(Mutex::new(Balloon::new(config, memory_mib)?));
-            handles.balloon = Some(balloon.clone());
-            balloon
+        VirtioSpec::Disk(config) => handles.keep_disk(&config.id, Block::open(config)?),
+        VirtioSpec::Net(config) => handles.keep_net(&config.id, Net::new(config, Tap::open(&config.tap)?)?),
+        VirtioSpec::Vsock(config) => handles.keep("vsock", None, Arc::new(Mutex::new(Vsock::new(config)?))),
+        VirtioSpec::Balloon(config) => handles.keep_balloon(Balloon::new(config, memory_mib)?),
+        VirtioSpec::Rng(RngConfig { rate_limiter }) => {
+            handles.keep("entropy", None, Arc::new(Mutex::new(Rng::new(rate_limiter)?)))
         }
-        VirtioSpec::Rng(RngConfig { rate_limiter }) => Arc::new(Mutex::new(Rng::new(rate_limiter)?)),
         VirtioSpec::Pmem(config, image) => {
             let file = image.file_offset().filter(|_| !config.read_only).map(|file| file.arc().clone());
-            Arc::new(Mutex::new(Pmem::new(image.start_addr().0, image.len(), file)))
+            let pmem = Pmem::new(image.start_addr().0, image.len(), file);
+            let id = Some(config.id.clone()).filter(|id| !id.is_empty());
+            handles.keep("pmem", id, Arc::new(Mutex::new(pmem)))
         }
     })
 }

@@ -1,12 +1,127 @@
-//! The devices that whoever runs a machine has a say in.
+//! The virtio devices of a running machine, as whoever has a say in them reaches them.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use crate::virtio::Balloon;
+use serde::Serialize;
 
-/// Hands on devices of a running machine. Lock them for as short as can be: the guest may be waiting.
-#[derive(Debug, Clone, Default)]
+use super::devices::DeviceError;
+use crate::config::RateLimiterConfig;
+use crate::virtio::attach::lock;
+use crate::virtio::device::SharedDevice;
+use crate::virtio::net::NetError;
+use crate::virtio::{Balloon, Block, Counter, Net};
+
+/// What one device has counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceCounters {
+    /// What kind of device: `block`, `net`, `vsock`, `entropy`, …
+    pub kind: &'static str,
+    /// Its name, where there can be several of the kind.
+    pub id: Option<String>,
+    /// The figures.
+    pub counters: Vec<Counter>,
+}
+
+/// A device among its like.
+struct Counted {
+    kind: &'static str,
+    id: Option<String>,
+    device: SharedDevice,
+}
+
+/// Devices of a running machine, in the order of their windows. Lock them for as short as can be: the guest may be
+/// waiting.
+#[derive(Default)]
 pub struct Handles {
     /// The memory balloon: its size, what the guest tells of its memory.
     pub balloon: Option<Arc<Mutex<Balloon>>>,
+    disks: Vec<Arc<Mutex<Block>>>,
+    nets: Vec<Arc<Mutex<Net>>>,
+    all: Vec<Counted>,
+}
+
+impl Handles {
+    /// Keeps a disk.
+    pub(super) fn keep_disk(&mut self, id: &str, disk: Block) -> SharedDevice {
+        let disk = Arc::new(Mutex::new(disk));
+        self.disks.push(disk.clone());
+        let id = name(id, "drive", self.disks.len());
+        self.keep("block", Some(id), disk)
+    }
+
+    /// Keeps a network card.
+    pub(super) fn keep_net(&mut self, id: &str, net: Net) -> SharedDevice {
+        let net = Arc::new(Mutex::new(net));
+        self.nets.push(net.clone());
+        let id = name(id, "net", self.nets.len());
+        self.keep("net", Some(id), net)
+    }
+
+    /// Keeps the balloon.
+    pub(super) fn keep_balloon(&mut self, balloon: Balloon) -> SharedDevice {
+        let balloon = Arc::new(Mutex::new(balloon));
+        self.balloon = Some(balloon.clone());
+        self.keep("balloon", None, balloon)
+    }
+
+    /// Keeps any device for its counters.
+    pub(super) fn keep(
+        &mut self,
+        kind: &'static str,
+        id: Option<String>,
+        device: SharedDevice,
+    ) -> SharedDevice {
+        self.all.push(Counted { kind, id, device: device.clone() });
+        device
+    }
+
+    /// Gives disk `index` another file or other limits.
+    ///
+    /// # Errors
+    /// The file cannot be used, or the host gives no timer. Whatever failed is as it was.
+    pub fn update_disk(
+        &self,
+        index: usize,
+        path: Option<&Path>,
+        limits: Option<&RateLimiterConfig>,
+    ) -> Result<(), DeviceError> {
+        let disk = self.disks.get(index).ok_or(DeviceError::NoSuch { kind: "disk", index })?;
+        let mut disk = lock(disk);
+        // Without anything else, the size of its file may have changed.
+        if path.is_some() || limits.is_none() {
+            disk.update(path)?;
+        }
+        limits.map_or(Ok(()), |limits| disk.update_rate_limiter(limits))?;
+        Ok(())
+    }
+
+    /// Gives network card `index` other limits.
+    ///
+    /// # Errors
+    /// The host gives no timer.
+    pub fn update_net(
+        &self,
+        index: usize,
+        receive: &RateLimiterConfig,
+        transmit: &RateLimiterConfig,
+    ) -> Result<(), DeviceError> {
+        let net = self.nets.get(index).ok_or(DeviceError::NoSuch { kind: "network card", index })?;
+        Ok(lock(net).update_limits(receive, transmit).map_err(NetError::Timer)?)
+    }
+
+    /// What each device has counted.
+    pub fn counters(&self) -> Vec<DeviceCounters> {
+        let counters = |counted: &Counted| DeviceCounters {
+            kind: counted.kind,
+            id: counted.id.clone(),
+            counters: lock(&counted.device).counters(),
+        };
+        self.all.iter().map(counters).collect()
+    }
+}
+
+/// The name of the `nth` device of a kind.
+fn name(id: &str, kind: &str, nth: usize) -> String {
+    if id.is_empty() { format!("{kind}{}", nth.saturating_sub(1)) } else { id.to_owned() }
 }

@@ -18,7 +18,7 @@ mod vcpus;
 
 pub use builder::{BuildError, Vm};
 pub use devices::DeviceError;
-pub use handles::Handles;
+pub use handles::{DeviceCounters, Handles};
 pub(crate) use platform::{Platform, Start};
 pub(crate) use requests::Requests;
 pub use requests::VmExit;

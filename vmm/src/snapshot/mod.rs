@@ -10,6 +10,9 @@
 
 pub(crate) mod format;
 pub(crate) mod memory;
+mod overrides;
+
+pub use overrides::{NoSuchDevice, Overrides};
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -120,6 +123,9 @@ pub enum SnapshotError {
     /// A device's state lives elsewhere.
     #[error("this machine cannot be put into a snapshot: {0}")]
     Device(&'static str),
+    /// A name for a device that is not there.
+    #[error(transparent)]
+    Override(#[from] NoSuchDevice),
     /// The vCPUs or their engine.
     #[error(transparent)]
     Cpus(#[from] crate::cpu::CpuError),

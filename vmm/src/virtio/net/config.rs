@@ -13,6 +13,9 @@ pub const MIN_MTU: u16 = 68;
 /// A network card.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetConfig {
+    /// A name for it, by which the control API and `carve vm restore` call it.
+    #[serde(default)]
+    pub id: String,
     /// The host's side.
     pub tap: TapSource,
     /// The guest's hardware address, not a group address. Without one the guest's driver makes one up.
@@ -44,6 +47,7 @@ impl NetConfig {
     /// A device on `tap` with Ethernet's usual MTU.
     pub fn new(tap: TapSource) -> Self {
         Self {
+            id: String::new(),
             tap,
             mac: None,
             mtu: ethernet_mtu(),
@@ -77,7 +81,10 @@ mod tests {
         let mac = Some(MacAddress([2, 0, 0, 0, 0, 1]));
         let inherited = NetConfig { mac, mtu: 9000, ..NetConfig::new(TapSource::Fd(7)) };
         let text = serde_json::to_string(&inherited).unwrap();
-        assert!(text.starts_with(r#"{"tap":{"fd":7},"mac":"02:00:00:00:00:01","mtu":9000,"#), "{text}");
+        assert!(
+            text.starts_with(r#"{"id":"","tap":{"fd":7},"mac":"02:00:00:00:00:01","mtu":9000,"#),
+            "{text}"
+        );
         assert_eq!(serde_json::from_str::<NetConfig>(&text).unwrap(), inherited);
     }
 }

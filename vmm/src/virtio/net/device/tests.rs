@@ -24,6 +24,7 @@ mod limits;
 const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x17];
 const NO_LIMITS: RateLimiterConfig = RateLimiterConfig { bandwidth: None, ops: None };
 const CONFIG: NetConfig = NetConfig {
+    id: String::new(),
     // Not looked at: the cable is there.
     tap: TapSource::Fd(-1),
     mac: Some(MacAddress(MAC)),
