@@ -73,6 +73,9 @@ pub struct VmConfig {
     /// Where the first serial port leads.
     #[serde(default)]
     pub serial: SerialConfig,
+    /// virtio console, hvc0: where it leads.
+    #[serde(default)]
+    pub console: Option<ConsoleConfig>,
 }
 
 fn one() -> u8 {
@@ -141,6 +144,18 @@ pub enum SerialConfig {
     File(PathBuf),
 }
 
+/// The other end of the virtio console.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsoleConfig {
+    /// Standard input and output, a terminal in raw mode.
+    Stdio,
+    /// Output appended to a file or pipe, no input.
+    File(PathBuf),
+    /// A Unix socket that clients attach to, one at a time.
+    Socket(PathBuf),
+}
+
 /// A configuration that cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -153,6 +168,9 @@ pub enum ConfigError {
     /// Too many devices.
     #[error("{0} virtio devices were asked for; at most {MAX_DEVICES} fit")]
     Devices(usize),
+    /// One terminal for two consoles.
+    #[error("serial port and console cannot both have standard input; give one of them a file or nothing")]
+    TwoConsoles,
 }
 
 impl VmConfig {
@@ -177,7 +195,13 @@ impl VmConfig {
             balloon: None,
             rng: None,
             serial: SerialConfig::None,
+            console: None,
         }
+    }
+
+    /// Whether standard input is the guest's.
+    pub(crate) fn uses_terminal(&self) -> bool {
+        self.serial == SerialConfig::Stdio || self.console == Some(ConsoleConfig::Stdio)
     }
 
     /// RAM in bytes.
@@ -195,10 +219,14 @@ impl VmConfig {
             + self.nets.len()
             + usize::from(self.vsock.is_some())
             + usize::from(self.balloon.is_some())
-            + usize::from(self.rng.is_some());
+            + usize::from(self.rng.is_some())
+            + usize::from(self.console.is_some());
         match self {
             Self { vcpus, .. } if *vcpus != 1 => Err(ConfigError::Vcpus(*vcpus)),
             Self { memory_mib, .. } if *memory_mib < MIN_MEMORY_MIB => Err(ConfigError::Memory(*memory_mib)),
+            Self { serial: SerialConfig::Stdio, console: Some(ConsoleConfig::Stdio), .. } => {
+                Err(ConfigError::TwoConsoles)
+            }
             _ if devices > MAX_DEVICES => Err(ConfigError::Devices(devices)),
             _ => Ok(()),
         }
@@ -217,6 +245,10 @@ mod tests {
         for (bad, message) in [
             (VmConfig { vcpus: 2, ..good.clone() }, "exactly 1"),
             (VmConfig { memory_mib: 1, ..good.clone() }, "at least 4"),
+            (
+                VmConfig { serial: SerialConfig::Stdio, console: Some(ConsoleConfig::Stdio), ..good.clone() },
+                "cannot both",
+            ),
             (VmConfig { disks: vec![disk; 17], ..good }, "at most 16"),
         ] {
             let error = bad.check().unwrap_err().to_string();

@@ -14,6 +14,7 @@ pub mod api;
 mod boot;
 pub mod bus;
 pub mod config;
+mod console;
 mod cpu;
 pub mod events;
 pub mod interrupt;
@@ -31,9 +32,11 @@ pub mod virtio;
 
 pub use boot::BootError;
 pub use config::{
-    Acpi, BalloonConfig, CacheMode, ConfigError, DiskConfig, Engine, IoEngine, NetConfig, PmemConfig,
-    RateLimiterConfig, RngConfig, SerialConfig, TapSource, TokenBucketConfig, VmConfig, VsockConfig,
+    Acpi, BalloonConfig, CacheMode, ConfigError, ConsoleConfig, DiskConfig, Engine, IoEngine, NetConfig,
+    PmemConfig, RateLimiterConfig, RngConfig, SerialConfig, TapSource, TokenBucketConfig, VmConfig,
+    VsockConfig,
 };
+pub use console::Size as ConsoleSize;
 pub use cpu::{CpuError, Death};
 pub use events::{BootEvent, EventSink, Milestone};
 pub use kvm::KvmError;

@@ -15,7 +15,8 @@ Examples:
   carve vm boot --kernel vmlinux --initrd initramfs.cpio
   carve vm boot --kernel bzImage --disk root.ext4 --disk data.img,ro --cmdline 'root=/dev/vda rw' --memory 512
 
-The guest's serial console is on standard input and output. Exit status: 0 when the guest powers off or
+The guest's serial console is on standard input and output, unless --console says where its console is; Ctrl-A x
+ends the guest. Exit status: 0 when the guest powers off or
 resets, 125 with a message when it dies or cannot be started; the message names the kernel's function where
 there are symbols.";
 
@@ -35,7 +36,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let events = EventLines::open(args.events.as_deref())?;
     let mut config = args.machine.config()?;
     config.engine = args.engine.engine();
-    config.serial = SerialConfig::Stdio;
+    if config.console.is_none() {
+        config.serial = SerialConfig::Stdio;
+    }
     let running = VmProcess::spawn(&config, ProcessOptions::default(), std::sync::Arc::new(events))
         .context("cannot start the guest")?;
     match running.wait()? {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use vmm::{Acpi, RngConfig, Symbols, VmConfig};
 
 use super::balloon_flag::{self, Balloon};
+use super::console_flag::{self, Console};
 use super::disk_flag::{self, Disk};
 use super::net_flag::Net;
 use super::pmem_flag::{self, Pmem};
@@ -26,6 +27,9 @@ pub(super) struct MachineArgs {
     /// A memory balloon: of MIB to begin with; reporting gives back what the guest has free
     #[arg(long, value_name = balloon_flag::FORM, num_args = 0..=1, default_missing_value = "")]
     balloon: Option<Balloon>,
+    /// The guest's console is hvc0, on the terminal, at a Unix socket that clients attach to, or in a file
+    #[arg(long, value_name = console_flag::FORM)]
+    console: Option<Console>,
     /// Random bytes of the host's, /dev/hwrng in the guest
     #[arg(long)]
     rng: bool,
@@ -75,6 +79,7 @@ impl MachineArgs {
             disks: self.disk.into_iter().map(|Disk(config)| config).collect(),
             balloon: self.balloon.map(|Balloon(config)| config),
             pmems: self.pmem.into_iter().map(|Pmem(config)| config).collect(),
+            console: self.console.map(|Console(config)| config),
             rng: self.rng.then(RngConfig::default),
             nets: self.net.into_iter().map(|Net(config)| config).collect(),
             vsock: self.vsock.map(|Vsock(config)| config),

@@ -16,19 +16,35 @@ const DEFAULTS: &str = "reboot=k panic=-1 random.trust_cpu=on i8042.noaux i8042.
 const WITHOUT_ACPI: &str = "acpi=off";
 /// A serial port on the host side: talk there.
 const WITH_SERIAL: &str = "console=ttyS0 8250.nr_uarts=1";
-/// No serial port on the host side: do not even look for one, and format no messages.
-const WITHOUT_SERIAL: &str = "quiet 8250.nr_uarts=0";
+/// No serial port on the host side: do not even look for one.
+const WITHOUT_SERIAL: &str = "8250.nr_uarts=0";
+/// A virtio console on the host side: talk there, and have `/dev/console` there.
+const WITH_HVC: &str = "console=hvc0";
+/// Nobody listens: format no messages.
+const WITHOUT_CONSOLE: &str = "quiet";
+
+/// Where the kernel can talk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Consoles {
+    /// The first serial port leads somewhere.
+    pub(crate) serial: bool,
+    /// There is a virtio console.
+    pub(crate) hvc: bool,
+}
 
 /// A command line under construction.
 #[derive(Debug, Clone)]
 pub(crate) struct Cmdline(String);
 
 impl Cmdline {
-    /// The defaults for a guest with or without a serial console and ACPI tables.
-    pub(crate) fn new(serial: bool, acpi: bool) -> Self {
+    /// The defaults for a guest with these consoles, with or without ACPI tables.
+    pub(crate) fn new(consoles: Consoles, acpi: bool) -> Self {
         let mut cmdline = Self(DEFAULTS.to_owned());
         cmdline.push(if acpi { "" } else { WITHOUT_ACPI });
+        let Consoles { serial, hvc } = consoles;
         cmdline.push(if serial { WITH_SERIAL } else { WITHOUT_SERIAL });
+        cmdline.push(if hvc { WITH_HVC } else { "" });
+        cmdline.push(if serial || hvc { "" } else { WITHOUT_CONSOLE });
         cmdline
     }
 
@@ -75,9 +91,12 @@ mod tests {
     use super::*;
     use crate::memory::map_guest_ram;
 
+    const NONE: Consoles = Consoles { serial: false, hvc: false };
+    const SERIAL: Consoles = Consoles { serial: true, hvc: false };
+
     #[test]
     fn the_user_has_the_last_word() {
-        let mut cmdline = Cmdline::new(true, false);
+        let mut cmdline = Cmdline::new(SERIAL, false);
         cmdline.push_virtio_mmio(0xd000_0000, 5);
         cmdline.push(" panic=5 ");
         cmdline.push("");
@@ -87,19 +106,30 @@ mod tests {
 
     #[test]
     fn without_a_serial_port_there_is_no_console_on_one() {
-        assert!(!Cmdline::new(false, true).0.contains("ttyS0"));
+        assert!(!Cmdline::new(NONE, true).0.contains("ttyS0"));
     }
 
     #[test]
     fn acpi_is_switched_off_where_there_are_no_tables() {
-        assert!(Cmdline::new(true, false).0.contains("acpi=off"));
-        assert!(!Cmdline::new(true, true).0.contains("acpi=off"));
+        assert!(Cmdline::new(SERIAL, false).0.contains("acpi=off"));
+        assert!(!Cmdline::new(SERIAL, true).0.contains("acpi=off"));
+    }
+
+    #[test]
+    fn the_kernel_is_quiet_only_where_nobody_listens() {
+        let hvc = Consoles { serial: false, hvc: true };
+        let both = Consoles { serial: true, hvc: true };
+        for (consoles, quiet) in [(NONE, true), (SERIAL, false), (hvc, false), (both, false)] {
+            let cmdline = Cmdline::new(consoles, true).0;
+            assert_eq!(cmdline.contains("quiet"), quiet, "{cmdline}");
+            assert_eq!(cmdline.contains("console=hvc0"), consoles.hvc, "{cmdline}");
+        }
     }
 
     #[test]
     fn what_cannot_be_passed_is_refused() {
         let memory = map_guest_ram(layout::MIB).unwrap();
-        let mut cmdline = Cmdline::new(false, true);
+        let mut cmdline = Cmdline::new(NONE, true);
         assert!(matches!(cmdline.write_to(&memory, 10), Err(BootError::CmdlineTooLong { max: 10, .. })));
         cmdline.push("a\nb");
         assert!(matches!(cmdline.write_to(&memory, 2047), Err(BootError::CmdlineByte { byte: b'\n', .. })));

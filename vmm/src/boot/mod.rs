@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use crate::memory::GuestMemory;
 use crate::memory::layout;
 
-pub(crate) use cmdline::Cmdline;
+pub(crate) use cmdline::{Cmdline, Consoles};
 pub(crate) use kernel::{Kernel, load_kernel};
 
 /// How the first instruction is reached.

@@ -7,4 +7,3 @@ pub(crate) mod generation_id;
 pub(crate) mod i8042;
 pub(crate) mod power;
 pub(crate) mod serial;
-pub(crate) mod terminal;

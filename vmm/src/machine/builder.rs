@@ -14,7 +14,7 @@ use super::platform::{self, Platform, Start};
 use super::running::Kept;
 use super::vcpus::Kickers;
 use super::{Requests, RunningVm};
-use crate::boot::{self, BootError, Cmdline, Entry, Hardware, Kernel};
+use crate::boot::{self, BootError, Cmdline, Consoles, Entry, Hardware, Kernel};
 use crate::config::{ConfigError, VmConfig};
 use crate::cpu::exit::Machine;
 use crate::cpu::{CpuEngine, CpuError};
@@ -130,7 +130,7 @@ impl Vm {
         cpus: Vec<Box<dyn CpuEngine>>,
         events: Arc<dyn EventSink>,
     ) -> Result<Self, BuildError> {
-        let uses_terminal = devices.uses_terminal();
+        let uses_terminal = config.uses_terminal();
         let (machine, event_loop, devices) = devices.into_running(Kickers::of(&cpus))?;
         let kept = Kept::new(config, memory, ram, platform, devices)?;
         events.record(BootEvent::now(Milestone::VcpusReady));
@@ -181,7 +181,8 @@ fn describe_machine(
         serial: devices.has_serial(),
         virtio: devices.virtio_windows().collect(),
     };
-    let mut cmdline = Cmdline::new(hardware.serial, hardware.acpi);
+    let consoles = Consoles { serial: hardware.serial, hvc: config.console.is_some() };
+    let mut cmdline = Cmdline::new(consoles, hardware.acpi);
     cmdline.push(platform.cmdline()?);
     for (base, irq) in hardware.virtio.iter().filter(|_| !hardware.acpi) {
         cmdline.push_virtio_mmio(*base, *irq);

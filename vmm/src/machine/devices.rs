@@ -10,11 +10,16 @@ use event_manager::{EventManager, SubscriberOps};
 use vm_memory::GuestMemoryRegion;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::{Handles, Platform, Requests};
+use super::{Handles, Platform, Requests, VmExit};
 use crate::bus::{Bus, WindowTaken};
 use crate::config::{
-    BalloonConfig, DiskConfig, NetConfig, PmemConfig, RngConfig, SerialConfig, VmConfig, VsockConfig,
+    BalloonConfig, ConsoleConfig, DiskConfig, NetConfig, PmemConfig, RngConfig, SerialConfig, VmConfig,
+    VsockConfig,
 };
+use crate::console::HostEnd;
+use crate::console::file::FileEnd;
+use crate::console::socket::SocketEnd;
+use crate::console::stdio::StdioEnd;
 use crate::cpu::Kick;
 use crate::cpu::exit::Machine;
 use crate::cpu::halt_watch::HaltWatch;
@@ -36,7 +41,7 @@ use crate::virtio::mmio::{MMIO_SIZE, QUEUE_NOTIFY};
 use crate::virtio::net::{NetError, TapError};
 use crate::virtio::vsock::VsockError;
 use crate::virtio::{
-    Balloon, Block, EventLoop, MmioTransport, Net, PersistError, Pmem, Rng, SavedDevice, Tap, Vsock,
+    Balloon, Block, Console, EventLoop, MmioTransport, Net, PersistError, Pmem, Rng, SavedDevice, Tap, Vsock,
 };
 
 /// Why a device could not be set up.
@@ -61,6 +66,16 @@ pub enum DeviceError {
     #[error("cannot open {path} for the serial console: {source}")]
     SerialFile {
         /// The file.
+        path: PathBuf,
+        /// What the host said.
+        source: std::io::Error,
+    },
+    /// The file or socket of the virtio console.
+    #[error(
+        "cannot open {path} for the console: {source}; a pipe needs a reader, a socket's path at most 107 bytes"
+    )]
+    Console {
+        /// The file or socket.
         path: PathBuf,
         /// What the host said.
         source: std::io::Error,
@@ -98,6 +113,7 @@ enum VirtioSpec<'a> {
     Balloon(&'a BalloonConfig),
     Rng(&'a RngConfig),
     Pmem(&'a PmemConfig, &'a memory::Region),
+    Console(&'a ConsoleConfig),
 }
 
 /// The devices of a machine that runs, as its owner reaches them.
@@ -244,11 +260,6 @@ impl Devices {
         self.serial.is_some()
     }
 
-    /// Whether standard input is the guest's.
-    pub(super) fn uses_terminal(&self) -> bool {
-        self.serial_config == SerialConfig::Stdio
-    }
-
     /// Makes the virtio devices what they were when a snapshot was taken.
     ///
     /// # Errors
@@ -265,9 +276,18 @@ impl Devices {
         mut self,
         kicker: Arc<dyn Kick>,
     ) -> Result<(Machine, EventLoop, PlacedDevices), DeviceError> {
-        let uses_terminal = self.uses_terminal();
+        let serial_is_terminal = self.serial_config == SerialConfig::Stdio;
         let serial = self.serial.as_ref().map(|(port, _)| port.clone());
-        if let Some((port, input_read)) = self.serial.filter(|_| uses_terminal) {
+        if let Some(console) = &self.handles.console {
+            let (requests, kicker) = (self.requests.clone(), kicker.clone());
+            lock(console).on_escape(Box::new(move || {
+                requests.end(VmExit::Stopped);
+                if let Err(error) = kicker.kick() {
+                    tracing::warn!(%error, "cannot stop the guest");
+                }
+            }));
+        }
+        if let Some((port, input_read)) = self.serial.filter(|_| serial_is_terminal) {
             let input = ConsoleInput::new(port, input_read, self.requests.clone(), kicker.clone());
             self.event_loop.add_subscriber(Box::new(input));
         }
@@ -290,7 +310,8 @@ fn virtio_specs<'a>(config: &'a VmConfig, memory: &'a GuestMemory) -> impl Itera
     let vsock = config.vsock.iter().map(VirtioSpec::Vsock);
     let others = vsock
         .chain(config.balloon.iter().map(VirtioSpec::Balloon))
-        .chain(config.rng.iter().map(VirtioSpec::Rng));
+        .chain(config.rng.iter().map(VirtioSpec::Rng))
+        .chain(config.console.iter().map(VirtioSpec::Console));
     let pmems = config.pmems.iter().zip(memory::images(memory));
     let pmems = pmems.map(|(config, image)| VirtioSpec::Pmem(config, image));
     disks.chain(nets).chain(others).chain(pmems)
@@ -315,6 +336,20 @@ fn make_virtio(
             let id = Some(config.id.clone()).filter(|id| !id.is_empty());
             handles.keep("pmem", id, Arc::new(Mutex::new(pmem)))
         }
+        VirtioSpec::Console(config) => handles.keep_console(Console::new(console_end(config)?)),
+    })
+}
+
+/// Where the virtio console leads.
+fn console_end(config: &ConsoleConfig) -> Result<Box<dyn HostEnd>, DeviceError> {
+    let failed = |path: &PathBuf| {
+        let path = path.clone();
+        move |source| DeviceError::Console { path, source }
+    };
+    Ok(match config {
+        ConsoleConfig::Stdio => Box::new(StdioEnd::of_this_process()?),
+        ConsoleConfig::File(path) => Box::new(FileEnd::open(path).map_err(failed(path))?),
+        ConsoleConfig::Socket(path) => Box::new(SocketEnd::bind(path).map_err(failed(path))?),
     })
 }
 

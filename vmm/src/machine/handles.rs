@@ -10,7 +10,7 @@ use crate::config::RateLimiterConfig;
 use crate::virtio::attach::lock;
 use crate::virtio::device::SharedDevice;
 use crate::virtio::net::NetError;
-use crate::virtio::{Balloon, Block, Counter, Net};
+use crate::virtio::{Balloon, Block, Console, Counter, Net};
 
 /// What one device has counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,6 +36,8 @@ struct Counted {
 pub struct Handles {
     /// The memory balloon: its size, what the guest tells of its memory.
     pub balloon: Option<Arc<Mutex<Balloon>>>,
+    /// The virtio console: the size of its terminal.
+    pub console: Option<Arc<Mutex<Console>>>,
     disks: Vec<Arc<Mutex<Block>>>,
     nets: Vec<Arc<Mutex<Net>>>,
     all: Vec<Counted>,
@@ -63,6 +65,13 @@ impl Handles {
         let balloon = Arc::new(Mutex::new(balloon));
         self.balloon = Some(balloon.clone());
         self.keep("balloon", None, balloon)
+    }
+
+    /// Keeps the console.
+    pub(super) fn keep_console(&mut self, console: Console) -> SharedDevice {
+        let console = Arc::new(Mutex::new(console));
+        self.console = Some(console.clone());
+        self.keep("console", None, console)
     }
 
     /// Keeps any device for its counters.

@@ -44,16 +44,15 @@ pub(crate) fn give_back(memory: &GuestMemory, range: Range<u64>) -> io::Result<u
 }
 
 fn give_back_pages(region: &<GuestMemory as GuestMemoryBackend>::R, at: u64, len: u64) -> io::Result<()> {
-    let shared = region.flags() & libc::MAP_SHARED != 0;
-    if let Some(file) = region.file_offset()
-        && shared
-    {
+    // What it is now: a machine whose snapshot was taken may have become a copy of that.
+    let is_copy = super::kept(region).mapping().is_some_and(|mapping| mapping.is_copy());
+    if let Some(file) = region.file_offset().filter(|_| !is_copy) {
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         return Ok(fallocate(file.file(), hole, file.start() + at, len)?);
     }
     let len_in_memory = usize::try_from(len).map_err(io::Error::other)?;
     let slice = region.get_slice(MemoryRegionAddress(at), len_in_memory).map_err(io::Error::other)?;
-    if region.file_offset().is_some() && len >= OWN_MAPPING && pages::replace(&slice).is_ok() {
+    if is_copy && len >= OWN_MAPPING && pages::replace(&slice).is_ok() {
         return Ok(());
     }
     pages::discard(&slice)
@@ -63,40 +62,26 @@ fn give_back_pages(region: &<GuestMemory as GuestMemoryBackend>::R, at: u64, len
 #[expect(clippy::cast_possible_truncation, reason = "the numbers in tests are small")]
 mod tests {
     use std::fs::File;
-    use std::os::unix::fs::MetadataExt;
-    use std::sync::Arc;
+    use std::os::unix::fs::{FileExt, MetadataExt};
 
-    use vm_memory::mmap::MmapRegion;
-    use vm_memory::{Bytes, FileOffset, GuestAddress, GuestRegionMmap};
+    use vm_memory::{Bytes, GuestAddress};
 
     use super::*;
     use crate::memory::layout::{self, MIB};
-    use crate::memory::{Backing, map_guest_ram, map_memory};
+    use crate::memory::{Backing, become_copy_of, map_copy_of, map_guest_ram, map_memory};
 
     const RAM: u64 = 8 * MIB;
 
-    /// Bytes of `memory` that are resident on behalf of this process.
+    /// Bytes of the first [`RAM`] of each region that are mapped for this process now.
     fn resident(memory: &GuestMemory) -> u64 {
-        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-        let ranges: Vec<Range<u64>> = memory
-            .iter()
-            .map(|region| {
-                let base = region.as_ptr().addr() as u64;
-                base..base + region.len()
-            })
-            .collect();
-        let (mut inside, mut sum) = (false, 0);
-        for line in smaps.lines() {
-            let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
-            if let Some((start, end)) = range
-                && let (Ok(start), Ok(_)) = (u64::from_str_radix(start, 16), u64::from_str_radix(end, 16))
-            {
-                inside = ranges.iter().any(|range| range.contains(&start));
-            } else if inside && let Some(size) = line.strip_prefix("Rss:") {
-                sum += size.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10;
-            }
-        }
-        sum
+        let map = File::open("/proc/self/pagemap").unwrap();
+        let present = |region: &<GuestMemory as GuestMemoryBackend>::R| {
+            let mut entries = vec![0; (region.len().min(RAM) / PAGE * 8) as usize];
+            map.read_exact_at(&mut entries, region.as_ptr().addr() as u64 / PAGE * 8).unwrap();
+            let (entries, _) = entries.as_chunks::<8>();
+            entries.iter().filter(|entry| u64::from_le_bytes(**entry) >> 63 != 0).count() as u64 * PAGE
+        };
+        memory.iter().map(present).sum()
     }
 
     fn fill(memory: &GuestMemory, byte: u8) {
@@ -110,15 +95,11 @@ mod tests {
         memory.read_obj(GuestAddress(address)).unwrap()
     }
 
-    /// RAM that is mapped private from a file full of `byte`.
-    fn private(byte: u8) -> GuestMemory {
+    /// A file that is as large as [`RAM`] and full of fives.
+    fn snapshot() -> File {
         let file = tempfile::tempfile().unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&file, &vec![byte; RAM as usize], 0).unwrap();
-        let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
-        let place = FileOffset::from_arc(Arc::new(file), 0);
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let region = MmapRegion::build(Some(place), RAM as usize, protection, flags).unwrap();
-        GuestMemory::from_regions(vec![GuestRegionMmap::new(region, GuestAddress(0)).unwrap()]).unwrap()
+        file.write_all_at(&vec![5; RAM as usize], 0).unwrap();
+        file
     }
 
     #[test]
@@ -157,18 +138,25 @@ mod tests {
 
     #[test]
     fn a_large_piece_of_a_snapshots_file_becomes_zeros_and_a_small_one_the_files_again() {
-        let memory = private(5);
-        fill(&memory, 7);
-        assert_eq!(give_back(&memory, MIB..4 * MIB).unwrap(), 3 * MIB);
-        assert_eq!(give_back(&memory, 6 * MIB..6 * MIB + PAGE).unwrap(), PAGE);
-        assert_eq!(resident(&memory), RAM - 3 * MIB - PAGE);
+        let later = map_guest_ram(RAM).unwrap();
+        become_copy_of(&later, &snapshot()).unwrap();
+        for memory in [map_copy_of(&snapshot(), RAM, &[]).unwrap(), later] {
+            check_copy(&memory);
+        }
+    }
+
+    fn check_copy(memory: &GuestMemory) {
+        fill(memory, 7);
+        assert_eq!(give_back(memory, MIB..4 * MIB).unwrap(), 3 * MIB);
+        assert_eq!(give_back(memory, 6 * MIB..6 * MIB + PAGE).unwrap(), PAGE);
+        assert_eq!(resident(memory), RAM - 3 * MIB - PAGE);
         let wanted =
             [(MIB - 1, 7), (MIB, 0), (4 * MIB - 1, 0), (4 * MIB, 7), (6 * MIB, 5), (6 * MIB + PAGE, 7)];
         for (address, byte) in wanted {
-            assert_eq!(byte_at(&memory, address), byte, "{address:#x}");
+            assert_eq!(byte_at(memory, address), byte, "{address:#x}");
         }
         memory.write_obj(9u8, GuestAddress(2 * MIB)).unwrap();
-        assert_eq!(byte_at(&memory, 2 * MIB), 9, "what was given back can be used again");
+        assert_eq!(byte_at(memory, 2 * MIB), 9, "what was given back can be used again");
     }
 
     #[test]

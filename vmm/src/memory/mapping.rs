@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::ptr::null_mut;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
 use vm_memory::FileOffset;
@@ -27,6 +28,8 @@ pub(super) struct Mapping {
     reserved: (*mut u8, usize),
     base: *mut u8,
     len: usize,
+    /// RAM is a copy-on-write mapping of a file.
+    is_copy: AtomicBool,
 }
 
 // SAFETY: the value owns the mapping, which any thread may use and unmap.
@@ -51,7 +54,7 @@ impl Mapping {
         let start = unsafe { mmap_anonymous(null_mut(), room, ProtFlags::empty(), ANONYMOUS) }?.cast::<u8>();
         let inner = start.wrapping_add(PAGE);
         let base = inner.wrapping_add(inner.align_offset(ALIGNMENT));
-        let mapping = Self { reserved: (start, room), base, len };
+        let mapping = Self { reserved: (start, room), base, len, is_copy: AtomicBool::new(false) };
         // SAFETY: the piece lies in the fresh mapping and ends a page before its end at the latest.
         unsafe { mprotect(base.cast(), len, MprotectFlags::READ | MprotectFlags::WRITE) }?;
         Ok(Arc::new(mapping))
@@ -69,6 +72,16 @@ impl Mapping {
         // addresses in it stay valid. Nobody holds references to guest memory, which is accessed by volatile reads.
         unsafe { mmap(place, len, READ_WRITE, flags | MapFlags::FIXED, file, file_at) }?;
         Ok(())
+    }
+
+    /// RAM has been mapped copy-on-write from a file.
+    pub(super) fn set_copy(&self) {
+        self.is_copy.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether RAM is a copy-on-write mapping of a file now.
+    pub(super) fn is_copy(&self) -> bool {
+        self.is_copy.load(Ordering::SeqCst)
     }
 
     /// A region over `len` bytes from `start`, which lie in the mapping.

@@ -183,7 +183,9 @@ fn place_copy(mapping: &Mapping, file: &File, bytes: u64) -> io::Result<()> {
     if file.metadata()?.len() < bytes {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    mapping.place(0, (file, 0, size(bytes)?), ANONYMOUS)
+    mapping.place(0, (file, 0, size(bytes)?), ANONYMOUS)?;
+    mapping.set_copy();
+    Ok(())
 }
 
 /// The regions in `mapping`: RAM as it is mapped already, with `flags` and perhaps from a file, and the images, which are

@@ -17,9 +17,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::channel::{Channel, LONGEST_FROM_VM, Received};
 use super::message::{FromVm, ToVm};
+use crate::console::terminal::RawTerminal;
 use crate::cpu::Death;
 use crate::events::EventSink;
-use crate::legacy::terminal::RawTerminal;
 use crate::machine::VmExit;
 use crate::symbols::Symbols;
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::config::{DiskConfig, PmemConfig, SerialConfig, VmConfig, VsockConfig};
+use crate::config::{ConsoleConfig, DiskConfig, PmemConfig, SerialConfig, VmConfig, VsockConfig};
 
 /// Makes every path in `config` absolute.
 ///
@@ -57,6 +57,7 @@ fn paths(config: &mut VmConfig) -> Vec<&mut PathBuf> {
         balloon: _,
         rng: _,
         serial,
+        console,
     } = config;
     let disks = disks.iter_mut().map(|DiskConfig { path, .. }| path);
     let pmems = pmems.iter_mut().map(|PmemConfig { path, .. }| path);
@@ -65,6 +66,11 @@ fn paths(config: &mut VmConfig) -> Vec<&mut PathBuf> {
         SerialConfig::File(path) => Some(path),
         SerialConfig::None | SerialConfig::Stdio | SerialConfig::Stderr => None,
     };
+    let console = match console {
+        Some(ConsoleConfig::File(path) | ConsoleConfig::Socket(path)) => Some(path),
+        Some(ConsoleConfig::Stdio) | None => None,
+    };
+    let consoles = serial.into_iter().chain(console);
     [kernel]
         .into_iter()
         .chain(initrd)
@@ -72,7 +78,7 @@ fn paths(config: &mut VmConfig) -> Vec<&mut PathBuf> {
         .chain(disks)
         .chain(pmems)
         .chain(vsock)
-        .chain(serial)
+        .chain(consoles)
         .collect()
 }
 

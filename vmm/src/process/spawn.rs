@@ -12,9 +12,9 @@ use super::descriptors;
 use super::handle::{ProcessError, VmProcess};
 use super::message::ToVm;
 use super::paths;
-use crate::config::{SerialConfig, VmConfig};
+use crate::config::VmConfig;
+use crate::console::terminal::RawTerminal;
 use crate::events::EventSink;
-use crate::legacy::terminal::RawTerminal;
 
 /// The environment that a VMM needs: what it logs.
 const ENVIRONMENT: [&str; 2] = ["CARVE_LOG", "RUST_BACKTRACE"];
@@ -46,7 +46,7 @@ impl VmProcess {
         let (channel, theirs) = Channel::pair().map_err(ProcessError::Start)?;
         let child = execute(theirs.into()).map_err(ProcessError::Start)?;
         // From here on, dropping it takes the process along.
-        let terminal = (config.serial == SerialConfig::Stdio).then(RawTerminal::enter);
+        let terminal = config.uses_terminal().then(RawTerminal::enter);
         let mut process = Self::new(child, channel, events, terminal);
         process.symbols = symbols;
         if let Some(adopt) = options.adopt {
@@ -61,7 +61,7 @@ impl VmProcess {
     fn send_config(&self, mut config: VmConfig) -> Result<(), ProcessError> {
         let descriptors = descriptors::collect(&mut config).map_err(ProcessError::Start)?;
         let null;
-        let stdin = if config.serial == SerialConfig::Stdio {
+        let stdin = if config.uses_terminal() {
             rustix::stdio::stdin()
         } else {
             null = std::fs::File::open("/dev/null").map_err(ProcessError::Start)?;

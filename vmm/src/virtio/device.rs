@@ -22,6 +22,8 @@ pub mod device_type {
     pub const NET: u32 = 1;
     /// Block device.
     pub const BLOCK: u32 = 2;
+    /// Console.
+    pub const CONSOLE: u32 = 3;
     /// Entropy device.
     pub const RNG: u32 = 4;
     /// Traditional memory balloon.

@@ -56,7 +56,7 @@ impl Listener {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    tracing::warn!(%error, path = %self.path.display(), "cannot accept a vsock client");
+                    tracing::warn!(%error, path = %self.path.display(), "cannot accept a client");
                     return None;
                 }
             }
