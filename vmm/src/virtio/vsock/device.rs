@@ -78,13 +78,12 @@ impl Vsock {
         if config.cid < FIRST_CID || config.cid == u32::MAX {
             return Err(VsockError::Cid(config.cid));
         }
-        let path = config.running_path().to_owned();
-        let listener = Listener::bind(&config.uds_path, path.clone())
+        let listener = Listener::bind(&config.uds_path)
             .map_err(|source| VsockError::Listen { path: config.uds_path.clone(), source })?;
         Ok(Self {
             cid: config.cid,
             listener,
-            muxer: Muxer::new(config.cid, path),
+            muxer: Muxer::new(config.cid, config.uds_path.clone()),
             queues: None,
             watches: Vec::new(),
         })

@@ -15,18 +15,16 @@ const MAX_LINE: usize = 32;
 #[derive(Debug)]
 pub struct Listener {
     socket: UnixListener,
-    /// What the path is called later.
     path: PathBuf,
 }
 
 impl Listener {
-    /// Listens at `path`, which will be called `path_later` when the listener is dropped. A socket that a dead process
-    /// has left there is replaced.
+    /// Listens at `path`. A socket that a dead process has left there is replaced.
     ///
     /// # Errors
     ///
     /// The path is taken, too long (107 bytes is the most) or not writable.
-    pub fn bind(path: &Path, path_later: PathBuf) -> io::Result<Self> {
+    pub fn bind(path: &Path) -> io::Result<Self> {
         let socket = match UnixListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(path) => {
                 std::fs::remove_file(path)?;
@@ -34,7 +32,7 @@ impl Listener {
             }
             other => other,
         }?;
-        let listener = Self { socket, path: path_later };
+        let listener = Self { socket, path: path.to_owned() };
         listener.socket.set_nonblocking(true)?;
         Ok(listener)
     }
@@ -183,12 +181,12 @@ mod tests {
     fn the_listener_cleans_up_and_replaces_what_a_dead_one_left() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("v.sock");
-        drop(Listener::bind(&path, path.clone()).unwrap());
+        drop(Listener::bind(&path).unwrap());
         assert!(!path.exists());
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "left behind");
-        let _live = Listener::bind(&path, path.clone()).unwrap();
-        assert_eq!(Listener::bind(&path, path.clone()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let _live = Listener::bind(&path).unwrap();
+        assert_eq!(Listener::bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert!(path.exists(), "the live one's socket stays");
     }
 }

@@ -132,23 +132,3 @@ fn a_state_that_is_not_ours_is_refused_and_a_bad_port_is_put_right() {
     device.restore(&serde_json::json!({"next_host_port": 80})).unwrap();
     assert_eq!(device.save(), serde_json::json!({"next_host_port": 1u32 << 30}));
 }
-
-#[test]
-fn a_jailed_device_knows_its_socket_by_another_name() {
-    let outside = tempfile::tempdir().unwrap();
-    let inside = tempfile::tempdir().unwrap();
-    let path_in_jail = Some(inside.path().join("v.sock"));
-    let config = VsockConfig { path_in_jail, ..VsockConfig::new(CID, outside.path().join("v.sock")) };
-    let device = Arc::new(Mutex::new(Vsock::new(&config).unwrap()));
-    let driver = Driver::started_sharing(device.clone());
-    let path = config.uds_path.clone();
-    let mut guest = Guest { driver, buffers: Vec::new(), path, device, _directory: outside };
-    guest.give_buffers(8);
-    let _client = guest.client();
-    // As if the directory had been mounted there.
-    std::fs::rename(&config.uds_path, config.running_path()).unwrap();
-    guest.path = config.running_path().to_owned();
-    guest.server();
-    drop(guest);
-    assert!(!config.running_path().exists());
-}
