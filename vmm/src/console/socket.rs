@@ -37,7 +37,7 @@ impl SocketEnd {
     /// # Errors
     /// The path is taken, too long or not writable.
     pub(crate) fn bind(path: &Path) -> io::Result<Self> {
-        let listener = Listener::bind(path, path.to_owned())?;
+        let listener = Listener::bind(path)?;
         let events = EventSet::IN | EventSet::EDGE_TRIGGERED;
         let watches = vec![Watch::Add { fd: listener.socket().as_raw_fd(), token: LISTENER, events }];
         Ok(Self { listener, client: None, kept: VecDeque::new(), watches })

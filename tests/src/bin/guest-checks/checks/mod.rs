@@ -10,6 +10,7 @@ mod threads;
 mod time;
 mod trace;
 mod vector;
+mod vsock;
 
 /// A check: `Err` says what is wrong.
 pub(crate) type Check = fn() -> Outcome;
@@ -48,6 +49,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("trace-system-call", trace::steps_over_a_system_call),
     ("vector-spinning", vector::survives_losing_the_cpu),
     ("vector-yielding", vector::survives_giving_the_cpu_away),
+    ("vsock-streams", vsock::carries_two_hundred_streams),
 ];
 
 /// The check of this name.
