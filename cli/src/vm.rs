@@ -5,6 +5,7 @@
 mod balloon_flag;
 mod boot;
 mod console_flag;
+mod cpus_flag;
 mod disk_flag;
 mod event_lines;
 mod machine;

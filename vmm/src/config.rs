@@ -17,6 +17,10 @@ pub use crate::virtio::vsock::VsockConfig;
 const MIN_MEMORY_MIB: u32 = 4;
 /// Most virtio devices: each has an input of the I/O APIC.
 const MAX_DEVICES: usize = 16;
+/// Most virtual CPUs.
+const MAX_VCPUS: u8 = 64;
+/// The host's CPUs are numbered below this, as far as a thread can be bound to them.
+const MAX_HOST_CPUS: u16 = 1024;
 
 /// A virtual machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,9 +53,12 @@ pub struct VmConfig {
     /// Make snapshots after the first one small: write down only what has changed.
     #[serde(default)]
     pub track_dirty_pages: bool,
-    /// Virtual CPUs; one, so far.
+    /// Virtual CPUs. The software engine runs one.
     #[serde(default = "one")]
     pub vcpus: u8,
+    /// The host's CPUs that each virtual CPU may run on, in their order; those beyond the list run anywhere.
+    #[serde(default)]
+    pub cpu_affinity: Vec<Vec<u16>>,
     /// virtio block devices: /dev/vda, /dev/vdb, … in this order.
     #[serde(default)]
     pub disks: Vec<DiskConfig>,
@@ -160,8 +167,13 @@ pub enum ConsoleConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Too few or too many CPUs.
-    #[error("{0} vCPUs were asked for; this version runs exactly 1")]
+    #[error("{0} vCPUs were asked for; a machine has 1 to {MAX_VCPUS}")]
     Vcpus(u8),
+    /// CPUs of the host that vCPUs cannot be bound to.
+    #[error(
+        "cpu_affinity must name CPUs of the host below {MAX_HOST_CPUS}, at least one for each vCPU in it, and no more vCPUs than there are"
+    )]
+    Affinity,
     /// Too little memory.
     #[error("{0} MiB of memory are too little; give the guest at least {MIN_MEMORY_MIB}")]
     Memory(u32),
@@ -188,6 +200,7 @@ impl VmConfig {
             memory_backing: Backing::File,
             track_dirty_pages: false,
             vcpus: 1,
+            cpu_affinity: Vec::new(),
             disks: Vec::new(),
             pmems: Vec::new(),
             nets: Vec::new(),
@@ -209,6 +222,11 @@ impl VmConfig {
         u64::from(self.memory_mib) << 20
     }
 
+    fn can_bind(&self, affinity: &[Vec<u16>]) -> bool {
+        let is_good = |cpus: &Vec<u16>| !cpus.is_empty() && cpus.iter().all(|cpu| *cpu < MAX_HOST_CPUS);
+        affinity.len() <= self.vcpus.into() && affinity.iter().all(is_good)
+    }
+
     /// Checks what can be checked without looking at the host.
     ///
     /// # Errors
@@ -222,7 +240,8 @@ impl VmConfig {
             + usize::from(self.rng.is_some())
             + usize::from(self.console.is_some());
         match self {
-            Self { vcpus, .. } if *vcpus != 1 => Err(ConfigError::Vcpus(*vcpus)),
+            Self { vcpus, .. } if !(1..=MAX_VCPUS).contains(vcpus) => Err(ConfigError::Vcpus(*vcpus)),
+            Self { cpu_affinity, .. } if !self.can_bind(cpu_affinity) => Err(ConfigError::Affinity),
             Self { memory_mib, .. } if *memory_mib < MIN_MEMORY_MIB => Err(ConfigError::Memory(*memory_mib)),
             Self { serial: SerialConfig::Stdio, console: Some(ConsoleConfig::Stdio), .. } => {
                 Err(ConfigError::TwoConsoles)
@@ -243,7 +262,11 @@ mod tests {
         good.check().unwrap();
         let disk = DiskConfig::new("d");
         for (bad, message) in [
-            (VmConfig { vcpus: 2, ..good.clone() }, "exactly 1"),
+            (VmConfig { vcpus: 0, ..good.clone() }, "1 to 64"),
+            (VmConfig { vcpus: 65, ..good.clone() }, "1 to 64"),
+            (VmConfig { cpu_affinity: vec![vec![0], vec![1]], ..good.clone() }, "no more vCPUs"),
+            (VmConfig { cpu_affinity: vec![vec![]], ..good.clone() }, "at least one"),
+            (VmConfig { cpu_affinity: vec![vec![1024]], ..good.clone() }, "below 1024"),
             (VmConfig { memory_mib: 1, ..good.clone() }, "at least 4"),
             (
                 VmConfig { serial: SerialConfig::Stdio, console: Some(ConsoleConfig::Stdio), ..good.clone() },

@@ -6,6 +6,7 @@ use vmm::{Acpi, RngConfig, Symbols, VmConfig};
 
 use super::balloon_flag::{self, Balloon};
 use super::console_flag::{self, Console};
+use super::cpus_flag::{self, Cpus};
 use super::disk_flag::{self, Disk};
 use super::net_flag::Net;
 use super::pmem_flag::{self, Pmem};
@@ -49,6 +50,9 @@ pub(super) struct MachineArgs {
     /// CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES; auto is ACPI for a bzImage and the command line for the others
     #[arg(long, value_enum, default_value = "auto", value_name = "auto|on|off", hide_possible_values = true)]
     acpi: AcpiChoice,
+    /// Virtual CPUs; affinity binds each to CPUs of the host, one or a range for each, in their order
+    #[arg(long, value_name = cpus_flag::FORM, default_value = "1")]
+    cpus: Cpus,
     /// RAM in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     memory: u32,
@@ -75,6 +79,8 @@ impl MachineArgs {
             initrd: self.initrd,
             cmdline: self.cmdline,
             acpi: self.acpi.into(),
+            vcpus: self.cpus.count,
+            cpu_affinity: self.cpus.affinity,
             symbols,
             disks: self.disk.into_iter().map(|Disk(config)| config).collect(),
             balloon: self.balloon.map(|Balloon(config)| config),

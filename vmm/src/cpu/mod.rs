@@ -131,6 +131,18 @@ pub enum CpuError {
     /// KVM failed.
     #[error(transparent)]
     Kvm(#[from] KvmError),
+    /// The vCPU's thread could not be bound to CPUs of the host.
+    #[error(
+        "vCPU {vcpu} cannot run on the host's CPUs {cpus:?} (see /proc/self/status, Cpus_allowed_list): {source}"
+    )]
+    Affinity {
+        /// Its number.
+        vcpu: u8,
+        /// The CPUs that were asked for.
+        cpus: Vec<u16>,
+        /// What the host said.
+        source: io::Error,
+    },
     /// The thread of the vCPU could not be started, or panicked.
     #[error("the vCPU's thread failed: {0}")]
     Thread(String),

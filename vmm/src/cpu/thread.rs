@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
+use rustix::thread::{CpuSet, sched_setaffinity};
+
 use super::exit::{self, Machine};
 use super::{Action, CpuEngine, CpuError, Left, Saved};
 use crate::events::{BootEvent, EventSink, Milestone};
@@ -40,6 +42,8 @@ pub(crate) enum Command {
 pub(crate) struct Place {
     /// The vCPU's number.
     pub(crate) index: u8,
+    /// CPUs of the host that the thread may run on; none for any.
+    pub(crate) affinity: Vec<u16>,
     /// What its exits can reach.
     pub(crate) machine: Arc<Machine>,
     /// Where the first entry and the end are recorded.
@@ -67,18 +71,33 @@ pub(crate) fn spawn(mut cpu: Box<dyn CpuEngine>, place: Place) -> Result<JoinHan
                 place.events.record(BootEvent::now(milestone));
             }
         };
-        let end = if place.machine.requests.take(place.index) == Action::Pause {
-            park(&mut *cpu, &place)
-        } else {
-            Ok(())
-        };
+        let begin = bind(&place).and_then(|()| match place.machine.requests.take(place.index) {
+            Action::Pause => park(&mut *cpu, &place),
+            _ => Ok(()),
+        });
         mark(Milestone::FirstRun);
-        let end = end.and_then(|()| run(&mut *cpu, &place));
+        let end = begin.and_then(|()| run(&mut *cpu, &place));
         mark(Milestone::Exit);
         Outcome { end, profile: cpu.profile() }
     };
     let builder = thread::Builder::new().name(name).stack_size(STACK);
     builder.spawn(body).map_err(|error| CpuError::Thread(error.to_string()))
+}
+
+/// Binds the calling thread to the CPUs it may run on.
+fn bind(place: &Place) -> Result<(), CpuError> {
+    if place.affinity.is_empty() {
+        return Ok(());
+    }
+    let mut set = CpuSet::new();
+    for cpu in &place.affinity {
+        set.set((*cpu).into());
+    }
+    sched_setaffinity(None, &set).map_err(|error| CpuError::Affinity {
+        vcpu: place.index,
+        cpus: place.affinity.clone(),
+        source: error.into(),
+    })
 }
 
 fn run(cpu: &mut dyn CpuEngine, place: &Place) -> Result<VmExit, CpuError> {

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use kvm_bindings::{CpuId, KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED, KVM_MP_STATE_UNINITIALIZED};
-use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
+use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::internal_error::InternalError;
 use super::kick::Kicker;
 use super::port_access::port_access;
 use super::state::VcpuState;
-use super::without_hardware::{Repairs, SyscallWatch};
+use super::without_hardware::{Repairs, SyscallWatch, Watched};
 use super::{Host, KvmError, KvmMachine, death, lapic, msrs, without_hardware};
 use crate::boot::Entry;
 use crate::cpu::cpuid::Place;
@@ -32,7 +32,7 @@ pub(crate) struct KvmCpu {
     kicker: Arc<Kicker>,
     repairs: Option<Repairs>,
     /// The machine, as long as its system call set-up must be and is not yet watched.
-    unwatched: Option<Arc<VmFd>>,
+    unwatched: Option<Arc<Watched>>,
     /// The watch, until it holds.
     watch: Option<SyscallWatch>,
 }
@@ -53,7 +53,7 @@ impl KvmCpu {
         let cpuid = set_cpuid(host, &fd, place, needs_repairs)?;
         let repairs = needs_repairs.then(|| Repairs::new(&mut fd, cpuid.as_slice()));
         let kicker = Arc::new(Kicker::new(&fd)?);
-        let unwatched = needs_repairs.then(|| machine.fd.clone());
+        let unwatched = needs_repairs.then(|| machine.watched.clone());
         let msrs = machine.saved_msrs();
         Ok(Self { fd, msrs, memory: memory.clone(), kicker, repairs, unwatched, watch: None })
     }

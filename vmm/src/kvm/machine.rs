@@ -8,7 +8,7 @@ use kvm_ioctls::{IoEventAddress, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::without_hardware::{self, Probe};
+use super::without_hardware::{self, Probe, Watched};
 use super::{Host, KvmError};
 use crate::interrupt::EventFdLine;
 use crate::memory::{GuestMemory, layout};
@@ -17,6 +17,8 @@ use crate::memory::{GuestMemory, layout};
 #[derive(Debug)]
 pub(crate) struct KvmMachine {
     pub(super) fd: Arc<VmFd>,
+    /// For the repairs of system calls, where they are needed.
+    pub(super) watched: Arc<Watched>,
     probe: Probe,
     msrs: Arc<[u32]>,
 }
@@ -34,7 +36,8 @@ impl KvmMachine {
         // The dummy speaker answers port 0x61, which kernels read to calibrate by the PIT.
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         fd.create_pit2(pit).map_err(KvmError::call("create the timer"))?;
-        Ok(Self { fd, probe, msrs: host.saved_msrs()? })
+        let watched = Arc::new(Watched::new(fd.clone()));
+        Ok(Self { fd, watched, probe, msrs: host.saved_msrs()? })
     }
 
     /// Whether kernel-mode code of the guest is emulated, so that the repairs are needed. Waits for the probe the

@@ -105,6 +105,11 @@ pub enum KvmError {
         /// What is wrong with it.
         problem: String,
     },
+    /// More vCPUs than the interpreter runs.
+    #[error(
+        "{0} vCPUs were asked for, but the software engine, which hosts without hardware assistance use, runs one; take one vCPU, or --engine kvm, which is slow on such a host"
+    )]
+    Vcpus(u8),
     /// The repairs for a KVM without hardware assistance met something they cannot repair.
     #[error("on this KVM without hardware assistance, {0}")]
     Repair(String),

@@ -74,7 +74,7 @@ impl Vm {
         reached(Milestone::ConfigParsed);
         let memory = memory::map_memory(config.memory_bytes(), config.memory_backing, &config.pmems)?;
         reached(Milestone::MemoryMapped);
-        let mut platform = platform::open(config.engine, &memory)?;
+        let mut platform = platform::open(config.engine, config.vcpus, &memory)?;
         reached(Milestone::KvmOpened);
         let kernel = boot::load_kernel(&memory, config.memory_bytes(), &config.kernel)?;
         reached(Milestone::KernelLoaded);
@@ -104,7 +104,7 @@ impl Vm {
         let file = open_memory(&snapshot, memory)?;
         let memory = memory::map_copy_of(&file, config.memory_bytes(), &config.pmems)?;
         reached(Milestone::MemoryMapped);
-        let mut platform = platform::open(config.engine, &memory)?;
+        let mut platform = platform::open(config.engine, config.vcpus, &memory)?;
         reached(Milestone::KvmOpened);
         let requests = Arc::new(Requests::new(config.vcpus));
         let devices =

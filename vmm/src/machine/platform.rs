@@ -65,13 +65,14 @@ pub(crate) trait Platform: Send {
     fn save(&self) -> Result<Saved, KvmError>;
 }
 
-/// Opens the engine that `choice` names, for a machine with `memory`.
+/// Opens the engine that `choice` names, for a machine with `vcpus` and `memory`.
 ///
 /// # Errors
-/// KVM is absent or refused; both engines run the guest's programs on it.
-pub(super) fn open(choice: Engine, memory: &GuestMemory) -> Result<Box<dyn Platform>, KvmError> {
+/// KVM is absent or refused; both engines run the guest's programs on it. Or the engine does not run as many vCPUs.
+pub(super) fn open(choice: Engine, vcpus: u8, memory: &GuestMemory) -> Result<Box<dyn Platform>, KvmError> {
     let host = Host::open()?;
     Ok(match choice.on_this_host() {
+        Engine::Soft if vcpus > 1 => return Err(KvmError::Vcpus(vcpus)),
         Engine::Soft => Box::new(SoftPlatform::new(&host, memory)?),
         _ => Box::new(KvmPlatform::new(host, memory)?),
     })

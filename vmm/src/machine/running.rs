@@ -70,7 +70,14 @@ impl RunningVm {
         let ended = signal()?;
         let terminal = vm.uses_terminal.then(RawTerminal::enter);
         let event_thread = EventThread::spawn(vm.event_loop)?;
-        let vcpus = Vcpus::spawn(vm.cpus, &Arc::new(vm.machine), &vm.events, &ended, paused)?;
+        let vcpus = Vcpus::spawn(
+            vm.cpus,
+            &vm.kept.config.cpu_affinity,
+            &Arc::new(vm.machine),
+            &vm.events,
+            &ended,
+            paused,
+        )?;
         Ok(Self { vcpus, ended, _terminal: terminal, kept: vm.kept, event_thread })
     }
 

@@ -49,10 +49,11 @@ pub(super) struct Vcpus {
 }
 
 impl Vcpus {
-    /// Starts `cpus`, each on its own thread; `ended` is signalled when the guest has ended. With `paused` they begin
+    /// Starts `cpus`, each on its own thread, which is bound to its part of `affinity` if it has one; `ended` is signalled when the guest has ended. With `paused` they begin
     /// parked, before the first instruction.
     pub(super) fn spawn(
         cpus: Vec<Box<dyn CpuEngine>>,
+        affinity: &[Vec<u16>],
         machine: &Arc<Machine>,
         events: &Arc<dyn EventSink>,
         ended: &Arc<OwnedFd>,
@@ -74,10 +75,12 @@ impl Vcpus {
             requests.end(VmExit::Stopped);
             kick(&*kickers);
         });
-        for (cpu, index) in cpus.into_iter().zip(0..) {
+        let affinity = affinity.iter().cloned().chain(std::iter::repeat(Vec::new()));
+        for ((cpu, affinity), index) in cpus.into_iter().zip(affinity).zip(0..) {
             let (command, commands) = mpsc::channel();
             let place = Place {
                 index,
+                affinity,
                 machine: machine.clone(),
                 events: events.clone(),
                 parked: park.clone(),

@@ -50,6 +50,7 @@ fn paths(config: &mut VmConfig) -> Vec<&mut PathBuf> {
         profile: _,
         memory_mib: _,
         vcpus: _,
+        cpu_affinity: _,
         disks,
         pmems,
         nets: _,

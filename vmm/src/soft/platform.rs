@@ -68,9 +68,7 @@ impl Platform for SoftPlatform {
         vcpus: u8,
         profile: bool,
     ) -> Result<Vec<Box<dyn CpuEngine>>, KvmError> {
-        let lacks = |what: &str| KvmError::Lacks { what: what.into() };
-        let ring3 = self.ring3.take().filter(|_| vcpus == 1);
-        let ring3 = ring3.ok_or_else(|| lacks("a second vCPU in the software engine; use --engine kvm"))?;
+        let ring3 = self.ring3.take().filter(|_| vcpus == 1).ok_or(KvmError::Vcpus(vcpus))?;
         let entry = match start {
             Start::Boot(Entry::Pvh { .. }) => return Err(KvmError::Entry),
             Start::Boot(entry) => Some(entry),

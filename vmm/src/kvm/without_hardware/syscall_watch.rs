@@ -1,7 +1,7 @@
 //! Has KVM report the guest's set-up of system calls.
 //!
 //! KVM takes about ten milliseconds for that, in which it waits for itself. The guest starts meanwhile; once the watch
-//! holds, the vCPU is kicked and looks whether the guest has set system calls up already.
+//! holds, each vCPU is kicked and looks whether the guest has set system calls up already.
 
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,31 @@ use crate::cpu::Kick;
 /// Stack of the waiting thread in bytes.
 const STACK: usize = 64 << 10;
 
-/// A watch that is being set up.
+/// The watch over a machine, which is set up once for all of its vCPUs.
+#[derive(Debug)]
+pub(in crate::kvm) struct Watched {
+    machine: Arc<VmFd>,
+    holds: Mutex<bool>,
+}
+
+impl Watched {
+    /// A machine that is not watched yet.
+    pub(in crate::kvm) fn new(machine: Arc<VmFd>) -> Self {
+        Self { machine, holds: Mutex::new(false) }
+    }
+
+    /// Sets the watch up, or waits for whoever does.
+    fn set_up(&self) -> Result<(), KvmError> {
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*holds {
+            syscall::watch_syscall_msrs(&self.machine)?;
+            *holds = true;
+        }
+        Ok(())
+    }
+}
+
+/// A vCPU's part in a watch that is being set up.
 #[derive(Debug)]
 pub(in crate::kvm) struct SyscallWatch(Mutex<Receiver<Result<(), KvmError>>>);
 
@@ -25,11 +49,11 @@ impl SyscallWatch {
     ///
     /// # Errors
     /// The host gives no thread.
-    pub(in crate::kvm) fn begin(machine: Arc<VmFd>, vcpu: Arc<dyn Kick>) -> Result<Self, KvmError> {
+    pub(in crate::kvm) fn begin(machine: Arc<Watched>, vcpu: Arc<dyn Kick>) -> Result<Self, KvmError> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let body = move || {
             // Nobody listens any more when the guest has ended meanwhile.
-            let _ = sender.send(syscall::watch_syscall_msrs(&machine));
+            let _ = sender.send(machine.set_up());
             if let Err(error) = vcpu.kick() {
                 tracing::error!(%error, "cannot kick the vCPU");
             }
