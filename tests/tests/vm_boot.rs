@@ -1,6 +1,6 @@
 //! `carve vm boot`: a virtual machine without an image.
 
-use tests::{Host, initramfs_with, kernel};
+use tests::{Engine, Host, initramfs_with, kernel};
 
 #[test]
 fn boots_a_kernel_to_a_shell_script_with_a_disk_and_ends_with_the_guest() {
@@ -23,6 +23,35 @@ fn boots_a_kernel_to_a_shell_script_with_a_disk_and_ends_with_the_guest() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("init says hello"), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("init was told: typed"), "{output:?}");
     assert!(std::fs::read(&disk).unwrap().starts_with(b"written by the guest\n"));
+}
+
+/// One boot, as it takes the better part of a minute where there is no hardware assistance, and more on a busy host.
+#[test]
+fn a_guest_with_two_cpus_runs_programs_on_both_under_kvm() {
+    let Some(host) = Host::for_vms_with(Engine::Kvm) else { return };
+    let script = "/bin/busybox mount -t devtmpfs dev /dev\n/bin/busybox mount -t proc proc /proc\n\
+                  echo CPUs: $(/bin/busybox nproc)\n\
+                  for cpu in 0 1; do /bin/busybox taskset $((1 << cpu)) /bin/busybox awk \
+                  '{ print \"ran on CPU \" $39 }' /proc/self/stat & done\nwait\n\
+                  /bin/busybox poweroff -f";
+    let initrd = initramfs_with(&host.path(""), script);
+    let (kernel, initrd) = (kernel().unwrap(), initrd.to_str().unwrap().to_owned());
+    let boot = ["vm", "boot", "--cpus", "2", "--memory", "128", "--cmdline", "quiet", "--initrd", &initrd];
+    let boot = host.start(&[&boot[..], &["--kernel", kernel.to_str().unwrap()]].concat());
+    let output = boot.wait();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for what in ["CPUs: 2", "ran on CPU 0", "ran on CPU 1"] {
+        assert!(said.contains(what), "no {what:?} in {said}");
+    }
+}
+
+#[test]
+fn more_cpus_than_the_software_engine_runs_are_refused_with_what_helps() {
+    let Some(host) = Host::for_vms_with(Engine::Soft) else { return };
+    let kernel = kernel().unwrap();
+    let error = host.fails(125, &["vm", "boot", "--cpus", "2", "--kernel", kernel.to_str().unwrap()]);
+    assert!(error.contains("2 vCPUs were asked for") && error.contains("--engine kvm"), "{error}");
 }
 
 #[test]

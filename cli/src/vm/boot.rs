@@ -14,6 +14,7 @@ const EXAMPLES: &str = "\
 Examples:
   carve vm boot --kernel vmlinux --initrd initramfs.cpio
   carve vm boot --kernel bzImage --disk root.ext4 --disk data.img,ro --cmdline 'root=/dev/vda rw' --memory 512
+  carve vm boot --engine kvm --cpus 2,affinity=0:1 --kernel bzImage --initrd initramfs.cpio
 
 The guest's serial console is on standard input and output, unless --console says where its console is; Ctrl-A x
 ends the guest. Exit status: 0 when the guest powers off or

@@ -43,3 +43,33 @@ pub(super) fn read<const N: usize>(
     }
     Ok(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Host, machine};
+    use super::*;
+    use crate::cpu::cpuid::Place;
+
+    #[test]
+    fn registers_are_as_firmware_leaves_them() {
+        let Ok(host) = Host::open() else {
+            eprintln!("skipped: no usable /dev/kvm");
+            return;
+        };
+        let vm = machine::create_vm(&host).unwrap();
+        vm.create_irq_chip().unwrap();
+        for id in 0..2 {
+            let vcpu = vm.create_vcpu(id).unwrap();
+            let place = Place { id: u32::try_from(id).unwrap(), cpus: 2 };
+            vcpu.set_cpuid2(&host.cpuid(place).unwrap()).unwrap();
+            set_boot_msrs(&vcpu).unwrap();
+            // MISC_ENABLE, PAT, MTRR_DEF_TYPE; TSC_ADJUST, APIC_BASE, SYSENTER_CS, LSTAR.
+            let [misc, pat, mtrr, adjust, apic, sysenter, lstar] =
+                read(&vcpu, [0x1a0, 0x277, 0x2ff, 0x3b, 0x1b, 0x174, 0xc000_0082], "read registers").unwrap();
+            assert_eq!((misc & 1, pat, mtrr), (1, 0x0007_0406_0007_0406, 0x806));
+            assert_eq!((adjust, sysenter, lstar), (0, 0, 0));
+            // At its usual address, on; only the first processor is the one that boots.
+            assert_eq!(apic, 0xfee0_0800 | if id == 0 { 1 << 8 } else { 0 });
+        }
+    }
+}

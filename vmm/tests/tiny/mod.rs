@@ -70,9 +70,15 @@ impl Guest {
 
     /// Starts it with 4 MiB of memory, if that can be done.
     pub(crate) fn try_start(&self) -> Result<RunningVm, BuildError> {
+        self.try_start_with(|_| {})
+    }
+
+    /// The same with a machine that `change` has changed.
+    pub(crate) fn try_start_with(&self, change: impl FnOnce(&mut VmConfig)) -> Result<RunningVm, BuildError> {
         let mut config = VmConfig::new(self.dir.path().join("kernel"), 4);
         config.engine = self.engine;
         config.serial = SerialConfig::File(self.dir.path().join("serial"));
+        change(&mut config);
         Vm::build(&config, self.events.clone())?.start()
     }
 
