@@ -3,7 +3,6 @@
 
 mod engine;
 mod guest;
-mod host;
 mod interpreter;
 mod order;
 mod report;
@@ -16,10 +15,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
+use crate::host::{self, Host};
 use crate::progress::{Outcome, bar, say, step};
 use crate::{kernel, packages, setup, workspace};
+pub(crate) use engine::QEMU;
 use engine::{Engine, Files};
-use host::Host;
+pub(crate) use order::SplitMix64;
+pub(crate) use report::Times;
 use report::{Absent, Report, Sample, rows};
 use workload::Workload;
 

@@ -7,6 +7,7 @@ mod cpio;
 mod demo;
 mod difftest;
 mod engines;
+mod host;
 mod kernel;
 mod lint;
 mod packages;
@@ -15,6 +16,7 @@ mod setup;
 mod test;
 mod tidy;
 mod totals;
+mod vmm_bench;
 mod workspace;
 
 use std::process::ExitCode;
@@ -37,6 +39,8 @@ enum Verb {
     Compare(compare::Args),
     /// Compare the software engine with QEMU's TCG on the same guest, and hold the figures against the limits
     Engines(engines::Args),
+    /// Measure the VMM alone: start, overhead, restore, clones; hold the figures against the limits
+    VmmBench(vmm_bench::Args),
     /// Set up and run every test
     Test,
     /// Build the guest kernel: target/guest/vmlinux
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run(),
         Verb::Compare(args) => compare::run(&args),
         Verb::Engines(args) => engines::run(&args),
+        Verb::VmmBench(args) => vmm_bench::run(&args),
         Verb::Test => return test::run(),
         Verb::Kernel { force } => {
             kernel::build(force).map(|path| progress::say("kernel", &path.display().to_string()))

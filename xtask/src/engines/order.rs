@@ -27,7 +27,7 @@ pub(crate) fn of(rounds: u32, engines: &[Engine], seed: u64) -> Vec<Step> {
 }
 
 /// Steele, Lea and Flood, OOPSLA 2014.
-struct SplitMix64(u64);
+pub(crate) struct SplitMix64(pub(crate) u64);
 
 impl SplitMix64 {
     fn next(&mut self) -> u64 {
@@ -39,7 +39,7 @@ impl SplitMix64 {
     }
 
     /// Fisher and Yates.
-    fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             let wide = u128::from(self.next()) * (last as u128 + 1);
             items.swap(last, usize::try_from(wide >> 64).expect("below the number of items"));

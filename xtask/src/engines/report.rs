@@ -4,10 +4,10 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
 
 use super::engine::Engine;
-use super::host::Host;
 use super::interpreter::Interpreter;
 use super::run::Run;
 use super::workload::Workload;
+use crate::host::Host;
 
 /// A run's times, in seconds from the start of the command.
 #[derive(Debug, Clone, Serialize)]
@@ -71,7 +71,8 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+    /// The figures of `values`; none if there are none.
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.collect();
         values.sort_unstable_by(f64::total_cmp);
         let last = values.len().checked_sub(1)?;

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use serde::Serialize;
 
-use super::engine::QEMU;
 use crate::command::capture;
+use crate::engines::QEMU;
 
 /// The host. What could not be found out is absent.
 #[derive(Debug, Clone, Serialize)]

@@ -1,0 +1,125 @@
+//! `cargo xtask vmm-bench`: what the VMM itself costs, guests aside: to start, in memory, to restore, by the clone.
+
+mod clones;
+mod guest;
+mod machine;
+mod memory;
+mod overhead;
+mod report;
+mod restore;
+mod start;
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::host::{self, Host};
+use crate::progress::{Outcome, say, step};
+use crate::{kernel, packages, setup, workspace};
+use machine::Carve;
+use report::{Figure, Report};
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask vmm-bench
+  cargo xtask vmm-bench --samples 100 --json > vmm.json
+  cargo xtask vmm-bench start --carve /tmp/before/carve
+
+Exit status: 0, or 1 when something fails or a limit is not kept to.";
+
+/// What is measured, and how often.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Only these
+    #[arg(value_enum, value_name = "WHAT")]
+    only: Vec<Subject>,
+    /// Runs of each start and restore
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    samples: u32,
+    /// Print raw samples and figures as JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// The seed of the order of the runs, to have the same again
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Measure this binary instead of building the checkout's
+    #[arg(long, value_name = "FILE")]
+    carve: Option<PathBuf>,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Subject {
+    /// From the start of the command to the first output of a guest of a few instructions, against QEMU
+    Start,
+    /// Memory of the VMM outside of guest RAM
+    Overhead,
+    /// From the start of the command to the next instruction of a machine in a snapshot, by its size
+    Restore,
+    /// Memory that one more idle clone of a snapshot takes
+    Clones,
+}
+
+/// Sets up, measures and prints.
+///
+/// # Errors
+/// Set-up's, carve's, or a limit that is not kept to.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let carve = set_up(args)?;
+    let seed = args.seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
+    let before = host::load();
+    let mut figures: Vec<Figure> = Vec::new();
+    let is_wanted = |subject| args.only.is_empty() || args.only.contains(&subject);
+    if is_wanted(Subject::Start) {
+        figures.extend(start::measure(&carve, args.samples, seed)?);
+    }
+    if is_wanted(Subject::Overhead) {
+        figures.extend(overhead::measure(&carve)?);
+    }
+    if is_wanted(Subject::Restore) {
+        figures.extend(restore::measure(&carve, args.samples, seed)?);
+    }
+    if is_wanted(Subject::Clones) {
+        figures.extend(clones::measure(&carve)?);
+    }
+    let report = Report { host: Host::read(), load: [before, host::load()], seed, figures };
+    print(&report, args.json)?;
+    match report.broken().as_slice() {
+        [] => Ok(()),
+        broken => bail!("beyond the limit: {}", broken.join("; ")),
+    }
+}
+
+fn set_up(args: &Args) -> Result<Carve> {
+    step("Debian packages", || packages::install_missing(packages::BUILDING))?;
+    // A peer that is absent is reported as that.
+    if let Err(error) = step("QEMU", || packages::install_missing(packages::ENGINES)) {
+        say("vmm-bench", &format!("{error:#}"));
+    }
+    let kernel = kernel::build(false)?;
+    let binary = match &args.carve {
+        Some(carve) => carve.clone(),
+        None => {
+            step("carve binary", setup::build_carve)?;
+            workspace::carve()
+        }
+    };
+    let mut guests = None;
+    step("the benchmark's guests", || {
+        guests = Some(guest::build()?);
+        Ok(Outcome::Done)
+    })?;
+    Ok(Carve { binary, kernel, guests: guests.context("they were built just now")? })
+}
+
+#[expect(clippy::print_stdout, reason = "the report is what the verb is for")]
+fn print(report: &Report, json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(report).context("the report is not JSON")?);
+    } else {
+        print!("{}", report.text());
+    }
+    Ok(())
+}
