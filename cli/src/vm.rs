@@ -8,12 +8,14 @@ mod console_flag;
 mod cpus_flag;
 mod disk_flag;
 mod event_lines;
+mod fs_flag;
 mod machine;
 mod net_flag;
 mod pmem_flag;
 mod profile;
 mod report;
 mod serve;
+mod vhost_user_disk_flag;
 mod vsock_flag;
 
 use clap::Subcommand;

@@ -8,9 +8,11 @@ use crate::memory::Backing;
 
 pub use crate::virtio::balloon::BalloonConfig;
 pub use crate::virtio::block::{CacheMode, DiskConfig, IoEngine};
+pub use crate::virtio::fs::FsConfig;
 pub use crate::virtio::net::{NetConfig, TapSource};
 pub use crate::virtio::pmem::PmemConfig;
 pub use crate::virtio::rate_limit::{RateLimiterConfig, TokenBucketConfig};
+pub use crate::virtio::vhost_user::VhostUserBlockConfig;
 pub use crate::virtio::vsock::VsockConfig;
 
 /// Least memory that holds the boot structures and any kernel at all, in MiB.
@@ -62,6 +64,12 @@ pub struct VmConfig {
     /// virtio block devices: /dev/vda, /dev/vdb, … in this order.
     #[serde(default)]
     pub disks: Vec<DiskConfig>,
+    /// virtio block devices that other processes serve: /dev/vdb, … after the disks above, in this order.
+    #[serde(default)]
+    pub vhost_user_disks: Vec<VhostUserBlockConfig>,
+    /// Directories of the host, served by virtiofsd.
+    #[serde(default)]
+    pub fs: Vec<FsConfig>,
     /// virtio persistent memory: /dev/pmem0, … in this order.
     #[serde(default)]
     pub pmems: Vec<PmemConfig>,
@@ -202,6 +210,8 @@ impl VmConfig {
             vcpus: 1,
             cpu_affinity: Vec::new(),
             disks: Vec::new(),
+            vhost_user_disks: Vec::new(),
+            fs: Vec::new(),
             pmems: Vec::new(),
             nets: Vec::new(),
             vsock: None,
@@ -233,6 +243,8 @@ impl VmConfig {
     /// A figure is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
         let devices = self.disks.len()
+            + self.vhost_user_disks.len()
+            + self.fs.len()
             + self.pmems.len()
             + self.nets.len()
             + usize::from(self.vsock.is_some())

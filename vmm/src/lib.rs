@@ -32,9 +32,9 @@ pub mod virtio;
 
 pub use boot::BootError;
 pub use config::{
-    Acpi, BalloonConfig, CacheMode, ConfigError, ConsoleConfig, DiskConfig, Engine, IoEngine, NetConfig,
-    PmemConfig, RateLimiterConfig, RngConfig, SerialConfig, TapSource, TokenBucketConfig, VmConfig,
-    VsockConfig,
+    Acpi, BalloonConfig, CacheMode, ConfigError, ConsoleConfig, DiskConfig, Engine, FsConfig, IoEngine,
+    NetConfig, PmemConfig, RateLimiterConfig, RngConfig, SerialConfig, TapSource, TokenBucketConfig,
+    VhostUserBlockConfig, VmConfig, VsockConfig,
 };
 pub use console::Size as ConsoleSize;
 pub use cpu::{CpuError, Death};

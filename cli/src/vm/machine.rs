@@ -8,8 +8,10 @@ use super::balloon_flag::{self, Balloon};
 use super::console_flag::{self, Console};
 use super::cpus_flag::{self, Cpus};
 use super::disk_flag::{self, Disk};
+use super::fs_flag::{self, Fs};
 use super::net_flag::Net;
 use super::pmem_flag::{self, Pmem};
+use super::vhost_user_disk_flag::{self, VhostUserDisk};
 use super::vsock_flag::Vsock;
 
 /// What the machine is made of.
@@ -40,6 +42,12 @@ pub(super) struct MachineArgs {
     /// A socket device: host programs connect at PATH, the guest reaches PATH_PORT
     #[arg(long, value_name = "PATH[,cid=NUMBER]")]
     vsock: Option<Vsock>,
+    /// A directory that virtiofsd serves at a Unix socket; the guest does `mount -t virtiofs NAME DIR`
+    #[arg(long, value_name = fs_flag::FORM)]
+    fs: Vec<Fs>,
+    /// A disk that another process serves at a Unix socket (vhost-user-blk)
+    #[arg(long, value_name = vhost_user_disk_flag::FORM)]
+    vhost_user_disk: Vec<VhostUserDisk>,
     /// An image in the guest's physical memory, /dev/pmem0 and so on in this order
     #[arg(long, value_name = pmem_flag::FORM)]
     pmem: Vec<Pmem>,
@@ -84,6 +92,8 @@ impl MachineArgs {
             symbols,
             disks: self.disk.into_iter().map(|Disk(config)| config).collect(),
             balloon: self.balloon.map(|Balloon(config)| config),
+            fs: self.fs.into_iter().map(|Fs(config)| config).collect(),
+            vhost_user_disks: self.vhost_user_disk.into_iter().map(|VhostUserDisk(config)| config).collect(),
             pmems: self.pmem.into_iter().map(|Pmem(config)| config).collect(),
             console: self.console.map(|Console(config)| config),
             rng: self.rng.then(RngConfig::default),

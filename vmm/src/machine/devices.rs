@@ -13,8 +13,8 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::{Handles, Platform, Requests, VmExit};
 use crate::bus::{Bus, WindowTaken};
 use crate::config::{
-    BalloonConfig, ConsoleConfig, DiskConfig, NetConfig, PmemConfig, RngConfig, SerialConfig, VmConfig,
-    VsockConfig,
+    BalloonConfig, ConsoleConfig, DiskConfig, FsConfig, NetConfig, PmemConfig, RngConfig, SerialConfig,
+    VhostUserBlockConfig, VmConfig, VsockConfig,
 };
 use crate::console::HostEnd;
 use crate::console::file::FileEnd;
@@ -39,6 +39,7 @@ use crate::virtio::block::BlockError;
 use crate::virtio::device::SharedDevice;
 use crate::virtio::mmio::{MMIO_SIZE, QUEUE_NOTIFY};
 use crate::virtio::net::{NetError, TapError};
+use crate::virtio::vhost_user::VhostUserError;
 use crate::virtio::vsock::VsockError;
 use crate::virtio::{
     Balloon, Block, Console, EventLoop, MmioTransport, Net, PersistError, Pmem, Rng, SavedDevice, Tap, Vsock,
@@ -56,6 +57,9 @@ pub enum DeviceError {
     /// The tap of a network card.
     #[error(transparent)]
     Tap(#[from] TapError),
+    /// A device that another process serves.
+    #[error(transparent)]
+    VhostUser(#[from] VhostUserError),
     /// The socket device.
     #[error(transparent)]
     Vsock(#[from] VsockError),
@@ -114,6 +118,8 @@ enum VirtioSpec<'a> {
     Rng(&'a RngConfig),
     Pmem(&'a PmemConfig, &'a memory::Region),
     Console(&'a ConsoleConfig),
+    Fs(&'a FsConfig, &'a GuestMemory),
+    VhostUserDisk(&'a VhostUserBlockConfig, &'a GuestMemory),
 }
 
 /// The devices of a machine that runs, as its owner reaches them.
@@ -131,7 +137,14 @@ impl PlacedDevices {
     /// # Errors
     /// One has state that cannot be had.
     pub(super) fn save(&self) -> Result<Vec<SavedDevice>, SnapshotError> {
-        Ok(self.transports.iter().map(|transport| lock(transport).save()).collect())
+        let save = |transport: &Arc<Mutex<MmioTransport>>| {
+            let transport = lock(transport);
+            match transport.refuses_snapshot() {
+                Some(reason) => Err(SnapshotError::Device(reason)),
+                None => Ok(transport.save()),
+            }
+        };
+        self.transports.iter().map(save).collect()
     }
 
     /// The devices that whoever runs the machine has a say in.
@@ -314,7 +327,9 @@ fn virtio_specs<'a>(config: &'a VmConfig, memory: &'a GuestMemory) -> impl Itera
         .chain(config.console.iter().map(VirtioSpec::Console));
     let pmems = config.pmems.iter().zip(memory::images(memory));
     let pmems = pmems.map(|(config, image)| VirtioSpec::Pmem(config, image));
-    disks.chain(nets).chain(others).chain(pmems)
+    let served_disks = config.vhost_user_disks.iter().map(|config| VirtioSpec::VhostUserDisk(config, memory));
+    let fs = config.fs.iter().map(|config| VirtioSpec::Fs(config, memory));
+    disks.chain(nets).chain(others).chain(pmems).chain(served_disks).chain(fs)
 }
 
 fn make_virtio(
@@ -335,6 +350,14 @@ fn make_virtio(
             let pmem = Pmem::new(image.start_addr().0, image.len(), file);
             let id = Some(config.id.clone()).filter(|id| !id.is_empty());
             handles.keep("pmem", id, Arc::new(Mutex::new(pmem)))
+        }
+        VirtioSpec::Fs(config, memory) => {
+            let device = Arc::new(Mutex::new(config.connect(memory)?));
+            handles.keep("fs", Some(config.tag.clone()), device)
+        }
+        VirtioSpec::VhostUserDisk(config, memory) => {
+            let id = Some(config.id.clone()).filter(|id| !id.is_empty());
+            handles.keep("vhost_user_block", id, Arc::new(Mutex::new(config.connect(memory)?)))
         }
         VirtioSpec::Console(config) => handles.keep_console(Console::new(console_end(config)?)),
     })

@@ -3,7 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::config::{ConsoleConfig, DiskConfig, PmemConfig, SerialConfig, VmConfig, VsockConfig};
+use crate::config::{
+    ConsoleConfig, DiskConfig, FsConfig, PmemConfig, SerialConfig, VhostUserBlockConfig, VmConfig,
+    VsockConfig,
+};
 
 /// Makes every path in `config` absolute.
 ///
@@ -53,6 +56,8 @@ fn paths(config: &mut VmConfig) -> Vec<&mut PathBuf> {
         cpu_affinity: _,
         disks,
         pmems,
+        vhost_user_disks,
+        fs,
         nets: _,
         vsock,
         balloon: _,
@@ -61,6 +66,8 @@ fn paths(config: &mut VmConfig) -> Vec<&mut PathBuf> {
         console,
     } = config;
     let disks = disks.iter_mut().map(|DiskConfig { path, .. }| path);
+    let served = vhost_user_disks.iter_mut().map(|VhostUserBlockConfig { socket, .. }| socket);
+    let served = served.chain(fs.iter_mut().map(|FsConfig { socket, .. }| socket));
     let pmems = pmems.iter_mut().map(|PmemConfig { path, .. }| path);
     let vsock = vsock.iter_mut().map(|VsockConfig { uds_path, .. }| uds_path);
     let serial = match serial {
@@ -78,6 +85,7 @@ fn paths(config: &mut VmConfig) -> Vec<&mut PathBuf> {
         .chain(symbols)
         .chain(disks)
         .chain(pmems)
+        .chain(served)
         .chain(vsock)
         .chain(consoles)
         .collect()

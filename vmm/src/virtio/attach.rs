@@ -61,9 +61,9 @@ impl Attachment {
         Self { device, queue_events, active, lifecycle, polling: false }
     }
 
-    /// Polls the queue events exactly while the device is active.
-    fn follow_lifecycle(&mut self, ops: &mut EventOps) {
-        let active = self.active.load(Ordering::SeqCst);
+    /// Polls the queue events exactly while the device is active, if it serves its queues itself.
+    fn follow_lifecycle(&mut self, serves_queues: bool, ops: &mut EventOps) {
+        let active = self.active.load(Ordering::SeqCst) && serves_queues;
         if active == self.polling {
             return;
         }
@@ -84,7 +84,7 @@ impl MutEventSubscriber for Attachment {
         match events.data() {
             LIFECYCLE_TOKEN => {
                 drain(&self.lifecycle);
-                self.follow_lifecycle(ops);
+                self.follow_lifecycle(device.serves_queues(), ops);
             }
             token @ QUEUE_TOKEN.. => {
                 let index = (token - QUEUE_TOKEN) as usize;

@@ -11,6 +11,7 @@ use event_manager::EventSet;
 use serde::{Deserialize, Serialize};
 
 use crate::virtio::interrupt::Interrupt;
+use crate::virtio::vhost_user::VhostUserError;
 use crate::virtio::virtqueue::VirtQueue;
 
 /// A device as the transport and the event loop share it.
@@ -30,6 +31,8 @@ pub mod device_type {
     pub const BALLOON: u32 = 5;
     /// Socket device.
     pub const VSOCK: u32 = 19;
+    /// File system.
+    pub const FS: u32 = 26;
     /// Persistent memory.
     pub const PMEM: u32 = 27;
 }
@@ -86,6 +89,9 @@ pub enum ActivateError {
         /// How many came.
         given: usize,
     },
+    /// The process that is to serve the device does not.
+    #[error(transparent)]
+    VhostUser(#[from] VhostUserError),
     /// The host side of the device could not be prepared.
     #[error("cannot prepare {what}: {source}")]
     Backend {
@@ -110,6 +116,22 @@ pub trait VirtioDevice: EventHandler + Send {
     /// How many queues from the first on the driver must set up; it may leave the others out.
     fn required_queues(&self) -> usize {
         self.queue_max_sizes().len()
+    }
+
+    /// Which of the ring's features (indirect descriptors, event index) whoever serves the queues can do.
+    fn ring_features(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// Whether the event loop waits for the driver's notifications and calls [`EventHandler::on_queue`]. A device whose
+    /// queues another process serves leaves them to it.
+    fn serves_queues(&self) -> bool {
+        true
+    }
+
+    /// Why there can be no snapshot of a machine with this device, if so.
+    fn refuses_snapshot(&self) -> Option<&'static str> {
+        None
     }
 
     /// Reads the config space at `offset`; bytes beyond its end read as zero.

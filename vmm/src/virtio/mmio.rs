@@ -142,7 +142,7 @@ impl MmioTransport {
         let (device_type, device_features, state) = {
             let device = attach::lock(&device);
             let state = TransportState::new(device.queue_max_sizes());
-            (device.device_type(), device.features() | TRANSPORT_FEATURES, state)
+            (device.device_type(), device.features() | (TRANSPORT_FEATURES & device.ring_features()), state)
         };
         let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
         let queue_events = state.queues.iter().map(|_| event()).collect::<io::Result<Arc<[_]>>>()?;
@@ -158,6 +158,11 @@ impl MmioTransport {
             active: Arc::default(),
             lifecycle: Arc::new(event()?),
         })
+    }
+
+    /// Why there can be no snapshot of a machine with this device, if so.
+    pub fn refuses_snapshot(&self) -> Option<&'static str> {
+        attach::lock(&self.device).refuses_snapshot()
     }
 
     /// The event of each queue, to be registered as ioeventfd at [`QUEUE_NOTIFY`] with the index as data

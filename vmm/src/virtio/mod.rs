@@ -26,6 +26,7 @@ pub mod chain;
 mod config_space;
 pub mod console;
 pub mod device;
+pub mod fs;
 pub mod interrupt;
 pub mod mmio;
 pub mod net;
@@ -39,6 +40,7 @@ pub mod status;
 #[cfg(test)]
 #[expect(clippy::cast_possible_truncation, reason = "the numbers in tests are small")]
 mod testing;
+pub mod vhost_user;
 pub mod virtqueue;
 pub mod vsock;
 
@@ -53,4 +55,5 @@ pub use persist::{PersistError, SavedDevice};
 pub use pmem::Pmem;
 pub use rate_limit::{RateLimiter, RateLimiterConfig, TokenBucketConfig};
 pub use rng::Rng;
+pub use vhost_user::VhostUser;
 pub use vsock::{Vsock, VsockConfig};

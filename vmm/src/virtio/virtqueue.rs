@@ -29,6 +29,17 @@ pub enum Served {
     NotNow,
 }
 
+/// Where the parts of a queue are: guest physical addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueAddresses {
+    /// The descriptor table.
+    pub descriptors: u64,
+    /// The available ring (the driver area).
+    pub available: u64,
+    /// The used ring (the device area).
+    pub used: u64,
+}
+
 /// A queue of an activated device.
 #[derive(Debug)]
 pub struct VirtQueue {
@@ -53,6 +64,20 @@ impl VirtQueue {
     /// Where the queue stands. Chains that were taken and not returned lie before `next_available`.
     pub fn position(&self) -> QueuePosition {
         QueuePosition { next_available: self.ring.next_avail(), next_used: self.ring.next_used() }
+    }
+
+    /// Where its parts are.
+    pub fn addresses(&self) -> QueueAddresses {
+        QueueAddresses {
+            descriptors: self.ring.desc_table(),
+            available: self.ring.avail_ring(),
+            used: self.ring.used_ring(),
+        }
+    }
+
+    /// The event by which the driver notifies.
+    pub fn notification(&self) -> &EventFd {
+        &self.notification
     }
 
     /// The number of descriptors, chosen by the driver.
