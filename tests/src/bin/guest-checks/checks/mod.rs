@@ -49,6 +49,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("trace-system-call", trace::steps_over_a_system_call),
     ("vector-spinning", vector::survives_losing_the_cpu),
     ("vector-yielding", vector::survives_giving_the_cpu_away),
+    ("vsock-restored", vsock::hears_of_a_restore),
     ("vsock-streams", vsock::carries_two_hundred_streams),
 ];
 

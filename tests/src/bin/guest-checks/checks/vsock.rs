@@ -58,3 +58,19 @@ fn echo(mut stream: File) -> Outcome {
     }
     Ok(())
 }
+
+/// The host takes a snapshot while the guest waits for an answer. Restored, the guest hears that its stream is gone, and
+/// says so on a new one.
+pub(crate) fn hears_of_a_restore() -> Outcome {
+    let mut stream = vsock::connect(HOST_PORT).map_err(at("connect"))?;
+    stream.write_all(b"waiting").map_err(at("write"))?;
+    let heard = stream.read(&mut [0; 16]);
+    let Err(error) = heard else { return Err(format!("heard {heard:?} on a stream that is gone")) };
+    let reset = error.raw_os_error() == Some(libc::ECONNRESET);
+    expect(reset, || format!("the stream ended with {error}"))?;
+    let mut again = vsock::connect(HOST_PORT).map_err(at("connect again"))?;
+    again.write_all(b"restored").map_err(at("write again"))?;
+    let mut answer = [0; 4];
+    again.read_exact(&mut answer).map_err(at("read again"))?;
+    expect(&answer == b"good", || format!("the answer is {answer:?}"))
+}
