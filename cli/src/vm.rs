@@ -2,19 +2,27 @@
 //!
 //! [`machine`] is what its verbs have in common: the flags that describe a machine.
 
+mod balloon;
 mod balloon_flag;
 mod boot;
 mod console_flag;
+mod control;
+mod control_socket;
 mod cpus_flag;
 mod disk_flag;
+mod dry_run;
 mod event_lines;
 mod fs_flag;
 mod machine;
 mod net_flag;
 mod pmem_flag;
 mod profile;
+mod rebase;
 mod report;
+mod restore;
 mod serve;
+mod snapshot;
+mod stats;
 mod vhost_user_disk_flag;
 mod vsock_flag;
 
@@ -39,6 +47,22 @@ enum Verb {
     Profile(profile::Args),
     /// Serve a control socket, with Firecracker's API, for one machine
     Serve(serve::Args),
+    /// Start a machine from a snapshot
+    Restore(restore::Args),
+    /// Have a guest stand still
+    Pause(control::Args),
+    /// Let a paused guest go on
+    Resume(control::Args),
+    /// End a machine at once, as pulling the plug does
+    Stop(control::Args),
+    /// Show what a machine has counted
+    Stats(stats::Args),
+    /// Resize a machine's memory balloon, or show what it has
+    Balloon(balloon::Args),
+    /// Write a machine to two files, from which others can start
+    Snapshot(snapshot::Args),
+    /// Lay a diff snapshot's memory over that of the one before
+    Rebase(rebase::Args),
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
@@ -46,5 +70,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
         Verb::Boot(args) => boot::run(args),
         Verb::Profile(args) => profile::run(args),
         Verb::Serve(args) => serve::run(args),
+        Verb::Restore(args) => restore::run(args),
+        Verb::Pause(args) => control::pause(&args),
+        Verb::Resume(args) => control::resume(&args),
+        Verb::Stop(args) => control::stop(&args),
+        Verb::Stats(args) => stats::run(&args),
+        Verb::Balloon(args) => balloon::run(&args),
+        Verb::Snapshot(args) => snapshot::run(&args),
+        Verb::Rebase(args) => rebase::run(&args),
     }
 }

@@ -41,7 +41,9 @@ pub use cpu::{CpuError, Death};
 pub use events::{BootEvent, EventSink, Milestone};
 pub use kvm::KvmError;
 pub use legacy::boot_timer::BOOT_TIMER_PORT;
-pub use machine::{BuildError, DeviceCounters, DeviceError, Handles, RunningVm, Vm, VmExit};
+pub use machine::{
+    BuildError, DeviceCounters, DeviceError, Handles, Piece, Plan, RunningVm, Slot, Vm, VmExit,
+};
 pub use memory::MemoryError;
 pub use process::{ProcessError, ProcessOptions, VmProcess};
 pub use profile::{Counters, Profile};

@@ -1,20 +1,28 @@
 //! `carve vm boot`: a kernel with its console on the terminal.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
+use vmm::api::{self, Begin, Options};
 use vmm::{ProcessOptions, SerialConfig, VmExit, VmProcess};
 
+use super::control_socket::{Socket, interrupts};
+use super::dry_run;
 use super::event_lines::EventLines;
 use super::machine::MachineArgs;
 use crate::engine_flag::EngineFlag;
 use crate::exit::Exit;
+use crate::format::Format;
 
 const EXAMPLES: &str = "\
 Examples:
   carve vm boot --kernel vmlinux --initrd initramfs.cpio
   carve vm boot --kernel bzImage --disk root.ext4 --disk data.img,ro --cmdline 'root=/dev/vda rw' --memory 512
   carve vm boot --engine kvm --cpus 2,affinity=0:1 --kernel bzImage --initrd initramfs.cpio
+  carve vm boot --config vm.json --api-sock /tmp/vm.sock
+  carve vm boot --kernel vmlinux --disk root.ext4 --net tap=tap0 --dry-run
 
 The guest's serial console is on standard input and output, unless --console says where its console is; Ctrl-A x
 ends the guest. Exit status: 0 when the guest powers off or
@@ -28,20 +36,37 @@ pub(super) struct Args {
     machine: MachineArgs,
     #[command(flatten)]
     engine: EngineFlag,
+    /// A control socket, which is made: see `carve vm serve`
+    #[arg(long, value_name = "PATH")]
+    api_sock: Option<PathBuf>,
+    /// Start nothing: print the memory map, the devices and the kernel's command line
+    #[arg(long)]
+    dry_run: bool,
+    /// How to print them
+    #[arg(long, value_enum, default_value = "table", requires = "dry_run")]
+    format: Format,
     /// Append a JSON line to this file for each step of the boot
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
-    let events = EventLines::open(args.events.as_deref())?;
-    let mut config = args.machine.config()?;
-    config.engine = args.engine.engine();
-    if config.console.is_none() {
+    let mut config = args.machine.config(args.engine.engine())?;
+    if config.console.is_none() && config.serial == SerialConfig::None {
         config.serial = SerialConfig::Stdio;
     }
-    let running = VmProcess::spawn(&config, ProcessOptions::default(), std::sync::Arc::new(events))
-        .context("cannot start the guest")?;
+    if args.dry_run {
+        return dry_run::print(&config, args.format);
+    }
+    let events = Arc::new(EventLines::open(args.events.as_deref())?);
+    if let Some(path) = &args.api_sock {
+        let (socket, interrupted) = (Socket::bind(path)?, interrupts()?);
+        let begin = Begin::Boot(Box::new(config));
+        api::serve(Some(socket.listener()), begin, Options::default(), events, interrupted.as_fd())?;
+        return Ok(Exit::Success);
+    }
+    let running =
+        VmProcess::spawn(&config, ProcessOptions::default(), events).context("cannot start the guest")?;
     match running.wait()? {
         VmExit::Reset | VmExit::PoweredOff | VmExit::Stopped => Ok(Exit::Success),
     }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use vmm::{Acpi, RngConfig, Symbols, VmConfig};
+use anyhow::Context;
+use vmm::{Acpi, Engine, RngConfig, Symbols, VmConfig};
 
 use super::balloon_flag::{self, Balloon};
 use super::console_flag::{self, Console};
@@ -11,6 +12,7 @@ use super::disk_flag::{self, Disk};
 use super::fs_flag::{self, Fs};
 use super::net_flag::Net;
 use super::pmem_flag::{self, Pmem};
+use super::serve;
 use super::vhost_user_disk_flag::{self, VhostUserDisk};
 use super::vsock_flag::Vsock;
 
@@ -19,8 +21,14 @@ use super::vsock_flag::Vsock;
 #[group(skip)]
 pub(super) struct MachineArgs {
     /// The kernel: an ELF vmlinux, a bzImage, or an ELF file with a PVH note
-    #[arg(long, value_name = "FILE")]
-    kernel: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    kernel: Option<PathBuf>,
+    /// A machine as JSON, of the form of Firecracker's --config-file, instead of these flags
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "kernel", "initrd", "cpus", "disk", "vhost_user_disk", "fs", "balloon", "rng", "net", "vsock", "pmem",
+        "console", "cmdline", "memory",
+    ])]
+    config: Option<PathBuf>,
     /// Initial RAM disk
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
@@ -70,11 +78,11 @@ pub(super) struct MachineArgs {
 }
 
 impl MachineArgs {
-    /// The machine, with neither engine nor console chosen.
+    /// The machine, run by `engine`, without a serial port unless a file says so.
     ///
     /// # Errors
-    /// The file of symbols that was asked for is not there.
-    pub(super) fn config(self) -> anyhow::Result<VmConfig> {
+    /// The file of symbols that was asked for is not there, or the machine's file makes no sense.
+    pub(super) fn config(self, engine: Engine) -> anyhow::Result<VmConfig> {
         if let Some(path) = &self.symbols {
             anyhow::ensure!(
                 path.is_file(),
@@ -82,8 +90,18 @@ impl MachineArgs {
                 path.display()
             );
         }
-        let symbols = self.symbols.or_else(|| Symbols::beside(&self.kernel));
+        if let Some(path) = &self.config {
+            let config = serve::read_config(path)?.to_config(engine)?;
+            return Ok(VmConfig {
+                acpi: self.acpi.into(),
+                symbols: self.symbols.or(config.symbols),
+                ..config
+            });
+        }
+        let kernel = self.kernel.context("name a kernel by --kernel, or a machine by --config")?;
+        let symbols = self.symbols.or_else(|| Symbols::beside(&kernel));
         Ok(VmConfig {
+            engine,
             initrd: self.initrd,
             cmdline: self.cmdline,
             acpi: self.acpi.into(),
@@ -99,7 +117,7 @@ impl MachineArgs {
             rng: self.rng.then(RngConfig::default),
             nets: self.net.into_iter().map(|Net(config)| config).collect(),
             vsock: self.vsock.map(|Vsock(config)| config),
-            ..VmConfig::new(self.kernel, self.memory)
+            ..VmConfig::new(kernel, self.memory)
         })
     }
 }

@@ -45,7 +45,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
-    let mut config = args.machine.config()?;
+    let mut config = args.machine.config(Engine::Soft)?;
     // Before the guest runs: a wrong file is said at once.
     let symbols = config.symbols.as_deref().map(Symbols::read).transpose()?;
     if symbols.is_none() {
@@ -53,7 +53,6 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
             "carve: no System.map beside the kernel, so there are addresses for names; --symbols FILE names one"
         );
     }
-    config.engine = Engine::Soft;
     config.profile = true;
     config.serial = SerialConfig::Stderr;
     let running = Vm::build(&config, Arc::new(EventLines::open(None)?))

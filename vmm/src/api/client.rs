@@ -3,13 +3,15 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::Value;
 
 /// How long an answer may take: a snapshot of much memory takes its time.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// How often to look whether a machine has gone.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 /// Longest answer that is taken, in bytes.
 const MAX_ANSWER: u64 = 4 << 20;
 
@@ -74,6 +76,18 @@ impl Client {
     /// As for [`Self::get`].
     pub fn patch(&self, path: &str, body: &impl Serialize) -> Result<Value, ClientError> {
         self.request("PATCH", path, Some(self.json(body)?))
+    }
+
+    /// Waits until nobody serves the socket any more, for as long as `patience`; whether that is so.
+    pub fn wait_until_gone(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while UnixStream::connect(&self.path).is_ok() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+        true
     }
 
     fn json(&self, body: &impl Serialize) -> Result<String, ClientError> {

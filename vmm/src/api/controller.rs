@@ -21,7 +21,7 @@ use super::http::{Request, Response, Status};
 use super::metrics::MetricsFile;
 use super::model::{Balloon, InstanceInfo, InstanceState, Logger, SnapshotCreate, SnapshotLoad, Version};
 use super::{ApiError, metrics, route};
-use crate::config::{Engine, TapSource};
+use crate::config::{Engine, TapSource, VmConfig};
 use crate::machine::DeviceError;
 use crate::snapshot::Overrides;
 use crate::virtio::Balloon as VirtioBalloon;
@@ -239,10 +239,28 @@ impl Controller {
                 ..Overrides::default()
             },
         };
+        self.restore(restore, load.resume_vm)
+    }
+
+    /// Makes the machine of a snapshot, and lets it go on if `resume` says so.
+    ///
+    /// # Errors
+    /// The snapshot cannot be used.
+    pub(super) fn restore(&mut self, restore: Restore, resume: bool) -> Result<(), ApiError> {
         let guest = self.maker.restore(restore)?;
-        if load.resume_vm {
+        if resume {
             guest.resume();
         }
+        self.adopt(guest);
+        Ok(())
+    }
+
+    /// Starts a machine that was not described here.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(super) fn boot(&mut self, config: &VmConfig) -> Result<(), ApiError> {
+        let guest = self.maker.boot(config)?;
         self.adopt(guest);
         Ok(())
     }

@@ -161,7 +161,7 @@ impl Description {
     ///
     /// # Errors
     /// There is nothing to boot, or something that this VMM does not have.
-    pub(crate) fn to_config(&self, engine: Engine) -> Result<VmConfig, ModelError> {
+    pub fn to_config(&self, engine: Engine) -> Result<VmConfig, ModelError> {
         self.check()?;
         let boot = self.boot_source.as_ref().ok_or(ModelError::NoBootSource)?;
         let mut config = VmConfig::new(&boot.kernel_image_path, self.machine_config.mem_size_mib);

@@ -112,10 +112,13 @@ impl Guest for RunningVm {
 
 /// A snapshot to start from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Restore {
-    pub(crate) state: PathBuf,
-    pub(crate) memory: PathBuf,
-    pub(crate) overrides: Overrides,
+pub struct Restore {
+    /// The file with all but the memory.
+    pub state: PathBuf,
+    /// The file with the memory.
+    pub memory: PathBuf,
+    /// What is called otherwise on this host.
+    pub overrides: Overrides,
 }
 
 /// Makes machines.

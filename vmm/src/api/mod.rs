@@ -32,11 +32,14 @@ pub use client::{Client, ClientError};
 pub use controller::{LogControl, Options};
 pub use description::Description;
 pub use error::{ApiError, RequestError};
+pub use guest::Restore;
 pub use server::{ServeError, Served};
 
+use crate::config::VmConfig;
 use crate::events::EventSink;
 use crate::machine::RunningVm;
 use controller::Controller;
+use guest::Machines;
 
 /// What the API begins with.
 pub enum Begin {
@@ -44,29 +47,40 @@ pub enum Begin {
     Empty,
     /// This machine is started at once.
     Start(Box<Description>),
+    /// The same, described otherwise.
+    Boot(Box<VmConfig>),
+    /// The machine of a snapshot, which goes on at once if `resume` says so.
+    Restore {
+        /// Where it is.
+        from: Box<Restore>,
+        /// Let the guest go on.
+        resume: bool,
+    },
     /// This machine, which runs already.
     Running(Box<RunningVm>),
 }
 
-/// Serves the API on `listener`, in the calling thread, until the guest has ended. When `stop` becomes readable, the
-/// guest is ended. Boot events of machines that clients start go to `events`.
+/// Serves the API on `listener`, if there is one, in the calling thread, until the guest has ended. When `stop` becomes
+/// readable, the guest is ended. Boot events of machines that are started here go to `events`.
 ///
 /// # Errors
 /// The guest dies, what it begins with cannot be started, or the host fails.
 pub fn serve(
-    listener: &UnixListener,
+    listener: Option<&UnixListener>,
     begin: Begin,
     options: Options,
     events: Arc<dyn EventSink>,
     stop: BorrowedFd<'_>,
 ) -> Result<Served, ServeError> {
-    let mut controller = Controller::new(options, Box::new(guest::Machines(events)));
+    let mut controller = Controller::new(options, Box::new(Machines(events)));
     match begin {
         Begin::Empty => {}
         Begin::Start(description) => {
             controller.configure_all(*description)?;
             controller.start()?;
         }
+        Begin::Boot(config) => controller.boot(&config)?,
+        Begin::Restore { from, resume } => controller.restore(*from, resume)?,
         Begin::Running(running) => controller.adopt(running),
     }
     server::serve(listener, &mut controller, stop)

@@ -134,13 +134,15 @@ fn is_patient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// Serves `listener` until the guest has ended, or until `stop` is readable, which ends the guest.
+/// Serves `listener`, if there is one, until the guest has ended, or until `stop` is readable, which ends the guest.
 pub(super) fn serve(
-    listener: &UnixListener,
+    listener: Option<&UnixListener>,
     controller: &mut Controller,
     stop: BorrowedFd<'_>,
 ) -> Result<Served, ServeError> {
-    listener.set_nonblocking(true)?;
+    if let Some(listener) = listener {
+        listener.set_nonblocking(true)?;
+    }
     let mut clients: Vec<Client> = Vec::new();
     let mut next_metrics = Instant::now() + METRICS_EVERY;
     let mut stopping = false;
@@ -161,7 +163,7 @@ pub(super) fn serve(
                 client.deadline().is_none_or(|deadline| Instant::now() < deadline)
             }
         });
-        if ready.listener {
+        if let Some(listener) = listener.filter(|_| ready.listener) {
             accept(listener, &mut clients);
         }
         if let Some(guest) = controller.guest_mut()
@@ -189,7 +191,7 @@ struct Ready {
 }
 
 fn wait(
-    listener: &UnixListener,
+    listener: Option<&UnixListener>,
     controller: &Controller,
     stop: BorrowedFd<'_>,
     clients: &[Client],
@@ -199,9 +201,9 @@ fn wait(
     let fds = clients.iter().map(|client| PollFd::new(&client.stream, client.wants()));
     let mut fds: Vec<PollFd<'_>> = fds.collect();
     let watched = fds.len();
-    fds.push(PollFd::new(listener, PollFlags::IN));
     // One that has said its word is not asked again: it would not let anybody sleep.
     fds.push(PollFd::from_borrowed_fd(stop, if stopping { PollFlags::empty() } else { PollFlags::IN }));
+    fds.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
     fds.extend(controller.guest().map(|guest| PollFd::from_borrowed_fd(guest.exit_fd(), PollFlags::IN)));
     let now = Instant::now();
     let deadlines = clients.iter().filter_map(Client::deadline);
@@ -216,8 +218,8 @@ fn wait(
     let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
     Ok(Ready {
         clients: fds[..watched].iter().map(is_ready).collect(),
-        listener: is_ready(&fds[watched]),
-        stop: is_ready(&fds[watched + 1]),
+        stop: is_ready(&fds[watched]),
+        listener: listener.is_some() && is_ready(&fds[watched + 1]),
     })
 }
 

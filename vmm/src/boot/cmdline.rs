@@ -62,6 +62,11 @@ impl Cmdline {
         self.push(&format!("virtio_mmio.device={}K@{base:#x}:{irq}", layout::VIRTIO_MMIO_LEN >> 10));
     }
 
+    /// The text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Length in bytes, without the terminating zero.
     pub(crate) fn len(&self) -> usize {
         self.0.len()

@@ -15,7 +15,7 @@ use super::running::Kept;
 use super::vcpus::Kickers;
 use super::{Requests, RunningVm};
 use crate::boot::{self, BootError, Cmdline, Consoles, Entry, Hardware, Kernel};
-use crate::config::{ConfigError, VmConfig};
+use crate::config::{ConfigError, SerialConfig, VmConfig};
 use crate::cpu::exit::Machine;
 use crate::cpu::{CpuEngine, CpuError};
 use crate::events::{BootEvent, EventSink, Milestone};
@@ -181,10 +181,18 @@ fn describe_machine(
         serial: devices.has_serial(),
         virtio: devices.virtio_windows().collect(),
     };
-    let consoles = Consoles { serial: hardware.serial, hvc: config.console.is_some() };
-    let mut cmdline = Cmdline::new(consoles, hardware.acpi);
-    cmdline.push(platform.cmdline()?);
-    for (base, irq) in hardware.virtio.iter().filter(|_| !hardware.acpi) {
+    let cmdline = command_line(config, hardware.acpi, platform.cmdline()?, &hardware.virtio);
+    let initrd = config.initrd.as_deref();
+    Ok(boot::describe_machine(memory, config.memory_bytes(), kernel, initrd, &cmdline, &hardware)?)
+}
+
+/// The kernel's command line: our defaults, what the engine needs (`words`), devices where there is no ACPI, and what
+/// the user adds.
+pub(super) fn command_line(config: &VmConfig, acpi: bool, words: &str, windows: &[(u64, u32)]) -> Cmdline {
+    let consoles = Consoles { serial: config.serial != SerialConfig::None, hvc: config.console.is_some() };
+    let mut cmdline = Cmdline::new(consoles, acpi);
+    cmdline.push(words);
+    for (base, irq) in windows.iter().filter(|_| !acpi) {
         cmdline.push_virtio_mmio(*base, *irq);
     }
     if let Some((index, pmem)) = config.pmems.iter().enumerate().find(|(_, pmem)| pmem.root_device) {
@@ -192,6 +200,5 @@ fn describe_machine(
         cmdline.push(&format!("root=/dev/pmem{index} {access}"));
     }
     cmdline.push(&config.cmdline);
-    let initrd = config.initrd.as_deref();
-    Ok(boot::describe_machine(memory, config.memory_bytes(), kernel, initrd, &cmdline, &hardware)?)
+    cmdline
 }

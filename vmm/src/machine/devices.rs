@@ -110,16 +110,17 @@ pub enum DeviceError {
 }
 
 /// What one virtio device is made from.
-enum VirtioSpec<'a> {
+pub(super) enum VirtioSpec<'a> {
     Disk(&'a DiskConfig),
     Net(&'a NetConfig),
     Vsock(&'a VsockConfig),
     Balloon(&'a BalloonConfig),
     Rng(&'a RngConfig),
-    Pmem(&'a PmemConfig, &'a memory::Region),
+    /// With its number.
+    Pmem(&'a PmemConfig, usize),
     Console(&'a ConsoleConfig),
-    Fs(&'a FsConfig, &'a GuestMemory),
-    VhostUserDisk(&'a VhostUserBlockConfig, &'a GuestMemory),
+    Fs(&'a FsConfig),
+    VhostUserDisk(&'a VhostUserBlockConfig),
 }
 
 /// The devices of a machine that runs, as its owner reaches them.
@@ -205,9 +206,8 @@ impl Devices {
                 .map_err(DeviceError::Generation)?,
         };
         devices.place_legacy(platform, events.clone(), &serial.cloned().unwrap_or_default())?;
-        let windows = (layout::VIRTIO_MMIO..).step_by(usize::try_from(layout::VIRTIO_MMIO_LEN).unwrap_or(1));
-        for ((spec, base), irq) in virtio_specs(config, memory).zip(windows).zip(layout::VIRTIO_IRQ..) {
-            let device = make_virtio(spec, config.memory_mib, &mut devices.handles)?;
+        for (spec, base, irq) in virtio_slots(config) {
+            let device = make_virtio(spec, memory, config.memory_mib, &mut devices.handles)?;
             devices.place_virtio(device, base, irq, memory, platform)?;
         }
         Ok(devices)
@@ -317,7 +317,7 @@ impl Devices {
 }
 
 /// The virtio devices of `config` in the order of their windows.
-fn virtio_specs<'a>(config: &'a VmConfig, memory: &'a GuestMemory) -> impl Iterator<Item = VirtioSpec<'a>> {
+fn virtio_specs(config: &VmConfig) -> impl Iterator<Item = VirtioSpec<'_>> {
     let disks = config.disks.iter().map(VirtioSpec::Disk);
     let nets = config.nets.iter().map(VirtioSpec::Net);
     let vsock = config.vsock.iter().map(VirtioSpec::Vsock);
@@ -325,15 +325,22 @@ fn virtio_specs<'a>(config: &'a VmConfig, memory: &'a GuestMemory) -> impl Itera
         .chain(config.balloon.iter().map(VirtioSpec::Balloon))
         .chain(config.rng.iter().map(VirtioSpec::Rng))
         .chain(config.console.iter().map(VirtioSpec::Console));
-    let pmems = config.pmems.iter().zip(memory::images(memory));
-    let pmems = pmems.map(|(config, image)| VirtioSpec::Pmem(config, image));
-    let served_disks = config.vhost_user_disks.iter().map(|config| VirtioSpec::VhostUserDisk(config, memory));
-    let fs = config.fs.iter().map(|config| VirtioSpec::Fs(config, memory));
+    let pmems = config.pmems.iter().zip(0..).map(|(config, index)| VirtioSpec::Pmem(config, index));
+    let served_disks = config.vhost_user_disks.iter().map(VirtioSpec::VhostUserDisk);
+    let fs = config.fs.iter().map(VirtioSpec::Fs);
     disks.chain(nets).chain(others).chain(pmems).chain(served_disks).chain(fs)
+}
+
+/// The virtio devices of `config`, each with the address of its window and its interrupt.
+pub(super) fn virtio_slots(config: &VmConfig) -> impl Iterator<Item = (VirtioSpec<'_>, u64, u32)> {
+    let windows = (layout::VIRTIO_MMIO..).step_by(usize::try_from(layout::VIRTIO_MMIO_LEN).unwrap_or(1));
+    let slots = virtio_specs(config).zip(windows).zip(layout::VIRTIO_IRQ..);
+    slots.map(|((spec, base), irq)| (spec, base, irq))
 }
 
 fn make_virtio(
     spec: VirtioSpec<'_>,
+    memory: &GuestMemory,
     memory_mib: u32,
     handles: &mut Handles,
 ) -> Result<SharedDevice, DeviceError> {
@@ -345,17 +352,19 @@ fn make_virtio(
         VirtioSpec::Rng(RngConfig { rate_limiter }) => {
             handles.keep("entropy", None, Arc::new(Mutex::new(Rng::new(rate_limiter)?)))
         }
-        VirtioSpec::Pmem(config, image) => {
+        VirtioSpec::Pmem(config, index) => {
+            let image = memory::images(memory).nth(index);
+            let image = image.ok_or(DeviceError::NoSuch { kind: "image in its memory", index })?;
             let file = image.file_offset().filter(|_| !config.read_only).map(|file| file.arc().clone());
             let pmem = Pmem::new(image.start_addr().0, image.len(), file);
             let id = Some(config.id.clone()).filter(|id| !id.is_empty());
             handles.keep("pmem", id, Arc::new(Mutex::new(pmem)))
         }
-        VirtioSpec::Fs(config, memory) => {
+        VirtioSpec::Fs(config) => {
             let device = Arc::new(Mutex::new(config.connect(memory)?));
             handles.keep("fs", Some(config.tag.clone()), device)
         }
-        VirtioSpec::VhostUserDisk(config, memory) => {
+        VirtioSpec::VhostUserDisk(config) => {
             let id = Some(config.id.clone()).filter(|id| !id.is_empty());
             handles.keep("vhost_user_block", id, Arc::new(Mutex::new(config.connect(memory)?)))
         }

@@ -8,7 +8,7 @@ use crate::cpu::{CpuEngine, Saved};
 use crate::interrupt::InterruptLine;
 use crate::kvm::{Host, KvmError, KvmPlatform};
 use crate::memory::GuestMemory;
-use crate::soft::SoftPlatform;
+use crate::soft::{self, SoftPlatform};
 
 /// How a machine's vCPUs begin.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +76,18 @@ pub(super) fn open(choice: Engine, vcpus: u8, memory: &GuestMemory) -> Result<Bo
         Engine::Soft => Box::new(SoftPlatform::new(&host, memory)?),
         _ => Box::new(KvmPlatform::new(host, memory)?),
     })
+}
+
+/// What [`Platform::cmdline`] of that engine would say, without making a machine where that is possible.
+///
+/// # Errors
+/// KVM has to be asked, and is absent or refused.
+pub(super) fn cmdline(choice: Engine, memory: &GuestMemory) -> Result<&'static str, KvmError> {
+    match choice.on_this_host() {
+        Engine::Soft => Ok(soft::CMDLINE),
+        _ if Host::has_virtualisation() => Ok(""),
+        _ => KvmPlatform::new(Host::open()?, memory)?.cmdline(),
+    }
 }
 
 impl Engine {

@@ -42,4 +42,4 @@ mod system;
 mod testing;
 mod word;
 
-pub(crate) use platform::SoftPlatform;
+pub(crate) use platform::{CMDLINE, SoftPlatform};

@@ -16,7 +16,7 @@ use crate::machine::{Platform, Start};
 use crate::memory::GuestMemory;
 
 /// For the guest's kernel: none of it runs speculatively, so it need not protect itself from that.
-const CMDLINE: &str = "mitigations=off";
+pub(crate) const CMDLINE: &str = "mitigations=off";
 
 /// A machine whose kernel is interpreted.
 pub(crate) struct SoftPlatform {

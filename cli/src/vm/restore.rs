@@ -1,0 +1,88 @@
+//! `carve vm restore`: a machine from a snapshot.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use vmm::TapSource;
+use vmm::api::{self, Begin, Options, Restore};
+use vmm::snapshot::Overrides;
+
+use super::control_socket::{Socket, interrupts};
+use super::event_lines::EventLines;
+use crate::exit::Exit;
+
+const EXAMPLES: &str = "\
+Examples:
+  carve vm restore --state vm.state --memory vm.memory
+  carve vm restore --state vm.state --memory vm.memory --api-sock /tmp/clone.sock --disk 0=clone.img --net 0=tap7
+  carve vm restore --state vm.state --memory vm.memory --api-sock /tmp/clone.sock --paused
+
+The memory's file must stay as it is while the machine runs: its pages are the machine's until it writes them, so many
+machines can start from one snapshot at once. A disk or a card is called by the name it was given, or by its number,
+from 0. Exit status: as of `carve vm boot`.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// The file with all but the memory
+    #[arg(long, value_name = "FILE")]
+    state: PathBuf,
+    /// The file with the memory
+    #[arg(long, value_name = "FILE")]
+    memory: PathBuf,
+    /// A control socket, which is made
+    #[arg(long, value_name = "PATH")]
+    api_sock: Option<PathBuf>,
+    /// Do not let the guest go on yet: `carve vm resume` does
+    #[arg(long, requires = "api_sock")]
+    paused: bool,
+    /// Another file for a disk
+    #[arg(long, value_name = "ID=FILE", value_parser = pair)]
+    disk: Vec<(String, String)>,
+    /// Another tap for a network card
+    #[arg(long, value_name = "ID=TAP", value_parser = pair)]
+    net: Vec<(String, String)>,
+    /// Another socket for the socket device
+    #[arg(long, value_name = "PATH")]
+    vsock: Option<PathBuf>,
+    /// Append a JSON line to this file for each step of the start
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
+    let events = Arc::new(EventLines::open(args.events.as_deref())?);
+    let socket = args.api_sock.as_deref().map(Socket::bind).transpose()?;
+    let overrides = Overrides {
+        disks: args.disk.into_iter().map(|(id, path)| (id, path.into())).collect(),
+        nets: args.net.into_iter().map(|(id, tap)| (id, TapSource::Name(tap))).collect(),
+        vsock: args.vsock,
+    };
+    let from = Box::new(Restore { state: args.state, memory: args.memory, overrides });
+    let begin = Begin::Restore { from, resume: !args.paused };
+    let interrupted = interrupts()?;
+    let listener = socket.as_ref().map(Socket::listener);
+    api::serve(listener, begin, Options::default(), events, interrupted.as_fd())?;
+    Ok(Exit::Success)
+}
+
+/// `ID=VALUE`.
+fn pair(text: &str) -> anyhow::Result<(String, String)> {
+    let (id, value) = text.split_once('=').context("write ID=VALUE, as in 0=disk.img")?;
+    ensure!(!value.is_empty(), "nothing comes after {id}=");
+    Ok((id.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_may_have_equals_signs() {
+        assert_eq!(pair("root=a=b").unwrap(), ("root".to_owned(), "a=b".to_owned()));
+        assert!(pair("disk.img").unwrap_err().to_string().contains("ID=VALUE"));
+        assert!(pair("0=").is_err());
+    }
+}
