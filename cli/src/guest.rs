@@ -6,6 +6,7 @@ use anyhow::Context;
 use engine::Guest;
 
 use crate::engine_flag::EngineFlag;
+use crate::jail_flag::JailFlag;
 
 /// Directories to look in, after `CARVE_GUEST_DIR` and those beside the binary.
 const INSTALLED: &str = "/usr/lib/carve/guest";
@@ -23,6 +24,8 @@ pub(crate) struct Args {
     guest_dir: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineFlag,
+    #[command(flatten)]
+    jail: JailFlag,
 }
 
 impl Args {
@@ -47,6 +50,7 @@ impl Args {
             kernel: absolute(self.kernel.clone().unwrap_or_else(|| dir.join(KERNEL)))?,
             initramfs: absolute(dir.join(INITRAMFS))?,
             engine: self.engine.engine(),
+            jail: self.jail.is_on(),
         })
     }
 }

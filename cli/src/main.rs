@@ -13,6 +13,7 @@ mod format;
 mod guest;
 mod image;
 mod inspect;
+mod jail_flag;
 mod monitor;
 mod progress;
 mod ps;

@@ -47,6 +47,13 @@ pub struct Guest {
     /// What runs the kernel.
     #[serde(default)]
     pub engine: vmm::Engine,
+    /// Whether its VMM is in a jail.
+    #[serde(default = "jailed")]
+    pub jail: bool,
+}
+
+fn jailed() -> bool {
+    true
 }
 
 /// Everything about one run.

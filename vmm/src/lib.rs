@@ -18,12 +18,14 @@ mod console;
 mod cpu;
 pub mod events;
 pub mod interrupt;
+pub mod jail;
 mod kvm;
 mod legacy;
 mod machine;
 pub mod memory;
 pub mod process;
 mod profile;
+pub mod seccomp;
 pub mod snapshot;
 mod soft;
 mod symbols;
@@ -39,6 +41,7 @@ pub use config::{
 pub use console::Size as ConsoleSize;
 pub use cpu::{CpuError, Death};
 pub use events::{BootEvent, EventSink, Milestone};
+pub use jail::{JailConfig, JailError};
 pub use kvm::KvmError;
 pub use legacy::boot_timer::BOOT_TIMER_PORT;
 pub use machine::{

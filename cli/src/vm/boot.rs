@@ -15,6 +15,7 @@ use super::machine::MachineArgs;
 use crate::engine_flag::EngineFlag;
 use crate::exit::Exit;
 use crate::format::Format;
+use crate::jail_flag::JailFlag;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,6 +37,8 @@ pub(super) struct Args {
     machine: MachineArgs,
     #[command(flatten)]
     engine: EngineFlag,
+    #[command(flatten)]
+    jail: JailFlag,
     /// A control socket, which is made: see `carve vm serve`
     #[arg(long, value_name = "PATH")]
     api_sock: Option<PathBuf>,
@@ -65,8 +68,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         api::serve(Some(socket.listener()), begin, Options::default(), events, interrupted.as_fd())?;
         return Ok(Exit::Success);
     }
-    let running =
-        VmProcess::spawn(&config, ProcessOptions::default(), events).context("cannot start the guest")?;
+    let options = ProcessOptions { jail: args.jail.jail(std::process::id()), ..ProcessOptions::default() };
+    let running = VmProcess::spawn(&config, options, events).context("cannot start the guest")?;
     match running.wait()? {
         VmExit::Reset | VmExit::PoweredOff | VmExit::Stopped => Ok(Exit::Success),
     }

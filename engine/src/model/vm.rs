@@ -16,7 +16,7 @@ use std::{
     net::Ipv4Addr,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd},
-        unix::net::UnixListener,
+        unix::{fs::chown, net::UnixListener},
     },
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -26,8 +26,8 @@ use std::{
 use agent::protocol::{ENGINE_PORT, FromAgent, Network, RootDisks, Start as Boot, ToAgent};
 use rustix::event::PollFlags;
 use vmm::{
-    BootEvent, DiskConfig, Milestone, NetConfig, ProcessError, ProcessOptions, TapSource, VmConfig,
-    VmProcess, VsockConfig,
+    BootEvent, DiskConfig, JailConfig, Milestone, NetConfig, ProcessError, ProcessOptions, TapSource,
+    VmConfig, VmProcess, VsockConfig,
     virtio::{MacAddress, Tap},
 };
 
@@ -72,11 +72,12 @@ pub(super) fn start(start: Start<'_>) -> Result<Box<dyn Running>> {
     let sockets = instance.dir().join(SOCKETS);
     files::make_dir(&sockets)?;
     let listener = listen(&sockets)?;
+    let jail = jail(instance, &sockets)?;
     let boot = boot(instance, image, layers.len(), place.as_ref())?;
     let config = config(instance, &layers, memory_mib, nets, sockets.join(SOCKET))?;
     let cgroup = MachineCgroup::create(instance)?;
     events.record("cgroup.ready");
-    let vm = match power_on(&config, instance, &cgroup) {
+    let vm = match power_on(&config, jail, instance, &cgroup) {
         Ok(vm) => vm,
         Err(error) => {
             cgroup.remove()?;
@@ -96,10 +97,15 @@ pub(super) fn start(start: Start<'_>) -> Result<Box<dyn Running>> {
     }))
 }
 
-fn power_on(config: &VmConfig, instance: &Instance, cgroup: &MachineCgroup) -> Result<VmProcess> {
+fn power_on(
+    config: &VmConfig,
+    jail: Option<JailConfig>,
+    instance: &Instance,
+    cgroup: &MachineCgroup,
+) -> Result<VmProcess> {
     let sink = Milestones(Mutex::new(Events::open(instance.spec.events.as_deref())?));
     let mut adopt = |pid| cgroup.add(pid).map_err(io::Error::other);
-    let options = ProcessOptions { adopt: Some(&mut adopt) };
+    let options = ProcessOptions { jail, adopt: Some(&mut adopt) };
     VmProcess::spawn(config, options, Arc::new(sink)).map_err(|e| EngineError::Invalid(e.to_string()))
 }
 
@@ -144,7 +150,7 @@ fn config(
     uds_path: std::path::PathBuf,
 ) -> Result<VmConfig> {
     let missing = || EngineError::Invalid("a virtual machine needs a guest kernel".to_owned());
-    let Guest { kernel, initramfs, engine } = instance.spec.guest.clone().ok_or_else(missing)?;
+    let Guest { kernel, initramfs, engine, jail: _ } = instance.spec.guest.clone().ok_or_else(missing)?;
     let mut config = VmConfig::new(kernel, memory_mib);
     config.engine = engine;
     config.symbols = vmm::Symbols::beside(&config.kernel);
@@ -156,6 +162,20 @@ fn config(
     config.nets = nets;
     config.vsock = Some(VsockConfig::new(GUEST_CID, uds_path));
     Ok(config)
+}
+
+/// The jail of the instance's VMM, whose user gets the sockets that it is to connect to.
+fn jail(instance: &Instance, sockets: &Path) -> Result<Option<JailConfig>> {
+    if !instance.spec.guest.as_ref().is_some_and(|guest| guest.jail) {
+        return Ok(None);
+    }
+    let number = instance.id.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    let jail = JailConfig::for_machine(number.unwrap_or_default());
+    for path in [sockets.to_owned(), sockets.join(format!("{SOCKET}_{ENGINE_PORT}"))] {
+        chown(&path, Some(jail.uid), Some(jail.gid))
+            .map_err(EngineError::file("give the VMM's user", &path))?;
+    }
+    Ok(Some(jail))
 }
 
 /// What the agent is told.

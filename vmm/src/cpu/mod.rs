@@ -5,6 +5,7 @@
 //! `halt_watch` notices a guest that has halted for good, `page_walk` reads guest virtual memory. `cpuid`, `msrs` and
 //! `registers` are the state that every engine's vCPU starts with.
 
+pub(crate) mod confinement;
 pub(crate) mod cpuid;
 pub(crate) mod death;
 pub(crate) mod exit;

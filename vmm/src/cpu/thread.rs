@@ -13,11 +13,13 @@ use std::thread::{self, JoinHandle};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use super::confinement::Confinement;
 use super::exit::{self, Machine};
 use super::{Action, CpuEngine, CpuError, Left, Saved};
 use crate::events::{BootEvent, EventSink, Milestone};
 use crate::machine::{VmExit, raise};
 use crate::profile::Profile;
+use crate::seccomp::ThreadKind;
 
 /// Plenty for exit handling and device models; only what is touched becomes resident.
 const STACK: usize = 256 << 10;
@@ -62,16 +64,25 @@ pub(crate) struct Place {
 ///
 /// # Errors
 /// The host gives no thread.
-pub(crate) fn spawn(mut cpu: Box<dyn CpuEngine>, place: Place) -> Result<JoinHandle<Outcome>, CpuError> {
+pub(crate) fn spawn(
+    mut cpu: Box<dyn CpuEngine>,
+    place: Place,
+    confined: bool,
+) -> Result<JoinHandle<Outcome>, CpuError> {
     let name = format!("vcpu{}", place.index);
+    let (confine, is_confined) = Confinement::new(ThreadKind::Vcpu, confined);
     let body = move || {
         let _end = OnDrop(&place);
+        let bound = bind(&place);
+        if !confine.begin() {
+            return Outcome { end: Err(CpuError::Thread("it could not be confined".into())), profile: None };
+        }
         let mark = |milestone| {
             if place.index == 0 {
                 place.events.record(BootEvent::now(milestone));
             }
         };
-        let begin = bind(&place).and_then(|()| match place.machine.requests.take(place.index) {
+        let begin = bound.and_then(|()| match place.machine.requests.take(place.index) {
             Action::Pause => park(&mut *cpu, &place),
             _ => Ok(()),
         });
@@ -81,7 +92,9 @@ pub(crate) fn spawn(mut cpu: Box<dyn CpuEngine>, place: Place) -> Result<JoinHan
         Outcome { end, profile: cpu.profile() }
     };
     let builder = thread::Builder::new().name(name).stack_size(STACK);
-    builder.spawn(body).map_err(|error| CpuError::Thread(error.to_string()))
+    let thread = builder.spawn(body).map_err(|error| CpuError::Thread(error.to_string()))?;
+    is_confined.wait()?;
+    Ok(thread)
 }
 
 /// Binds the calling thread to the CPUs it may run on.

@@ -12,7 +12,7 @@ use super::internal_error::InternalError;
 use super::kick::Kicker;
 use super::port_access::port_access;
 use super::state::VcpuState;
-use super::without_hardware::{Repairs, SyscallWatch, Watched};
+use super::without_hardware::{Repairs, SyscallWatch};
 use super::{Host, KvmError, KvmMachine, death, lapic, msrs, without_hardware};
 use crate::boot::Entry;
 use crate::cpu::cpuid::Place;
@@ -31,10 +31,8 @@ pub(crate) struct KvmCpu {
     memory: GuestMemory,
     kicker: Arc<Kicker>,
     repairs: Option<Repairs>,
-    /// The machine, as long as its system call set-up must be and is not yet watched.
-    unwatched: Option<Arc<Watched>>,
-    /// The watch, until it holds.
-    watch: Option<SyscallWatch>,
+    /// The watch for system call set-up where one is needed, until it holds.
+    watch: Option<Arc<SyscallWatch>>,
 }
 
 impl KvmCpu {
@@ -53,9 +51,9 @@ impl KvmCpu {
         let cpuid = set_cpuid(host, &fd, place, needs_repairs)?;
         let repairs = needs_repairs.then(|| Repairs::new(&mut fd, cpuid.as_slice()));
         let kicker = Arc::new(Kicker::new(&fd)?);
-        let unwatched = needs_repairs.then(|| machine.watched.clone());
+        let watch = needs_repairs.then(|| machine.watch.clone());
         let msrs = machine.saved_msrs();
-        Ok(Self { fd, msrs, memory: memory.clone(), kicker, repairs, unwatched, watch: None })
+        Ok(Self { fd, msrs, memory: memory.clone(), kicker, repairs, watch })
     }
 
     /// Sets the vCPU up to start: the first one at `entry`, the others when it tells them to.
@@ -196,9 +194,6 @@ impl CpuEngine for KvmCpu {
 
     fn run(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<Left, CpuError> {
         self.kicker.adopt_thread();
-        if let Some(machine) = self.unwatched.take() {
-            self.watch = Some(SyscallWatch::begin(machine, self.kicker.clone())?);
-        }
         loop {
             match self.run_once(handler)? {
                 Action::Resume => {}

@@ -8,8 +8,9 @@ use kvm_ioctls::{IoEventAddress, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::without_hardware::{self, Probe, Watched};
+use super::without_hardware::{self, Probe, SyscallWatch};
 use super::{Host, KvmError};
+use crate::cpu::Kick;
 use crate::interrupt::EventFdLine;
 use crate::memory::{GuestMemory, layout};
 
@@ -17,8 +18,8 @@ use crate::memory::{GuestMemory, layout};
 #[derive(Debug)]
 pub(crate) struct KvmMachine {
     pub(super) fd: Arc<VmFd>,
-    /// For the repairs of system calls, where they are needed.
-    pub(super) watched: Arc<Watched>,
+    /// Has something to watch only where the repairs are needed.
+    pub(super) watch: Arc<SyscallWatch>,
     probe: Probe,
     msrs: Arc<[u32]>,
 }
@@ -36,8 +37,7 @@ impl KvmMachine {
         // The dummy speaker answers port 0x61, which kernels read to calibrate by the PIT.
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         fd.create_pit2(pit).map_err(KvmError::call("create the timer"))?;
-        let watched = Arc::new(Watched::new(fd.clone()));
-        Ok(Self { fd, watched, probe, msrs: host.saved_msrs()? })
+        Ok(Self { fd, watch: Arc::default(), probe, msrs: host.saved_msrs()? })
     }
 
     /// Whether kernel-mode code of the guest is emulated, so that the repairs are needed. Waits for the probe the
@@ -47,6 +47,19 @@ impl KvmMachine {
     /// KVM did not even run the probe.
     pub(super) fn needs_repairs(&self) -> Result<bool, KvmError> {
         self.probe.result()
+    }
+
+    /// What takes KVM long and no guest must wait for; `vcpus` run by now.
+    pub(super) fn attend(&self, vcpus: &[Arc<dyn Kick>]) {
+        if self.probe.result().unwrap_or(false) {
+            self.watch.set_up(&self.fd);
+            for vcpu in vcpus {
+                if let Err(error) = vcpu.kick() {
+                    tracing::error!(%error, "cannot kick a vCPU");
+                }
+            }
+        }
+        self.probe.take_down();
     }
 
     /// The model-specific registers that a snapshot keeps.

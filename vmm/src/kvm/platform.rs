@@ -7,7 +7,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::state::MachineState;
 use super::{Host, KvmCpu, KvmError, KvmMachine};
 use crate::cpu::cpuid::Place;
-use crate::cpu::{CpuEngine, Saved};
+use crate::cpu::{CpuEngine, Kick, Saved};
 use crate::interrupt::InterruptLine;
 use crate::machine::{Platform, Start};
 use crate::memory::GuestMemory;
@@ -17,6 +17,8 @@ pub(crate) struct KvmPlatform {
     host: Host,
     machine: KvmMachine,
     memory: GuestMemory,
+    /// Those of the vCPUs, once there are some.
+    kickers: Vec<Arc<dyn Kick>>,
 }
 
 impl KvmPlatform {
@@ -26,7 +28,7 @@ impl KvmPlatform {
     /// KVM refused.
     pub(crate) fn new(host: Host, memory: &GuestMemory) -> Result<Self, KvmError> {
         let machine = KvmMachine::create(&host)?;
-        Ok(Self { host, machine, memory: memory.clone() })
+        Ok(Self { host, machine, memory: memory.clone(), kickers: Vec::new() })
     }
 }
 
@@ -54,6 +56,7 @@ impl Platform for KvmPlatform {
         let cpus = u32::from(vcpus);
         let create = |id| KvmCpu::create(&self.host, &self.machine, &self.memory, Place { id, cpus });
         let cpus = (0..cpus).map(create).collect::<Result<Vec<_>, _>>()?;
+        self.kickers = cpus.iter().map(CpuEngine::kicker).collect();
         match start {
             Start::Boot(entry) => {
                 for (cpu, entry) in
@@ -70,6 +73,10 @@ impl Platform for KvmPlatform {
             }
         }
         Ok(cpus.into_iter().map(|cpu| Box::new(cpu) as Box<dyn CpuEngine>).collect())
+    }
+
+    fn attend(&self) {
+        self.machine.attend(&self.kickers);
     }
 
     fn save(&self) -> Result<Saved, KvmError> {

@@ -61,6 +61,8 @@ pub struct Vm {
     pub(super) events: Arc<dyn EventSink>,
     pub(super) uses_terminal: bool,
     pub(super) kept: Kept,
+    /// Whether each thread confines itself before it does anything.
+    pub(super) confined: bool,
 }
 
 impl Vm {
@@ -134,7 +136,12 @@ impl Vm {
         let (machine, event_loop, devices) = devices.into_running(Kickers::of(&cpus))?;
         let kept = Kept::new(config, memory, ram, platform, devices)?;
         events.record(BootEvent::now(Milestone::VcpusReady));
-        Ok(Self { cpus, machine, event_loop, events, uses_terminal, kept })
+        Ok(Self { cpus, machine, event_loop, events, uses_terminal, kept, confined: false })
+    }
+
+    /// Has each of the machine's threads make only the system calls that it needs ([`crate::seccomp`]).
+    pub fn confine_threads(&mut self) {
+        self.confined = true;
     }
 
     /// Starts the guest.

@@ -8,6 +8,8 @@ use event_manager::{EventOps, EventSet, Events, MutEventSubscriber, SubscriberOp
 
 use super::running::{raise, signal};
 use crate::cpu::CpuError;
+use crate::cpu::confinement::Confinement;
+use crate::seccomp::ThreadKind;
 use crate::virtio::EventLoop;
 
 /// Enough for the devices' event handlers; only what is touched becomes resident.
@@ -60,12 +62,16 @@ impl EventThread {
     ///
     /// # Errors
     /// The host gives no thread or descriptor.
-    pub(super) fn spawn(mut event_loop: EventLoop) -> Result<Self, CpuError> {
+    pub(super) fn spawn(mut event_loop: EventLoop, confined: bool) -> Result<Self, CpuError> {
         let gate =
             Arc::new(Gate { phase: Mutex::new(Phase::Running), changed: Condvar::new(), event: signal()? });
         event_loop.add_subscriber(Box::new(AtGate(gate.clone())));
         let watched = gate.clone();
+        let (confine, is_confined) = Confinement::new(ThreadKind::Devices, confined);
         let body = move || {
+            if !confine.begin() {
+                return;
+            }
             while *watched.phase() != Phase::Quit {
                 if let Err(error) = event_loop.run() {
                     tracing::error!(%error, "the event loop stumbled");
@@ -74,6 +80,7 @@ impl EventThread {
         };
         let builder = thread::Builder::new().name("vmm".into()).stack_size(STACK);
         let thread = builder.spawn(body).map_err(|error| CpuError::Thread(error.to_string()))?;
+        is_confined.wait()?;
         Ok(Self { gate, thread: Some(thread) })
     }
 
@@ -127,7 +134,7 @@ mod tests {
 
     #[test]
     fn it_is_held_released_and_ended() {
-        let thread = EventThread::spawn(EventManager::new().unwrap()).unwrap();
+        let thread = EventThread::spawn(EventManager::new().unwrap(), false).unwrap();
         for _ in 0..100 {
             thread.hold();
             assert_eq!(*thread.gate.phase(), Phase::Held);

@@ -58,6 +58,9 @@ pub(crate) trait Platform: Send {
         profile: bool,
     ) -> Result<Vec<Box<dyn CpuEngine>>, KvmError>;
 
+    /// What takes its time and the guest need not wait for. Called when the vCPUs run, by the thread that started them.
+    fn attend(&self) {}
+
     /// The state of what the vCPUs share: interrupt controllers, timer, clock. They are paused.
     ///
     /// # Errors

@@ -69,7 +69,7 @@ impl RunningVm {
     pub(super) fn start(vm: Vm, paused: bool) -> Result<Self, BuildError> {
         let ended = signal()?;
         let terminal = vm.uses_terminal.then(RawTerminal::enter);
-        let event_thread = EventThread::spawn(vm.event_loop)?;
+        let event_thread = EventThread::spawn(vm.event_loop, vm.confined)?;
         let vcpus = Vcpus::spawn(
             vm.cpus,
             &vm.kept.config.cpu_affinity,
@@ -77,8 +77,13 @@ impl RunningVm {
             &vm.events,
             &ended,
             paused,
+            vm.confined,
         )?;
-        Ok(Self { vcpus, ended, _terminal: terminal, kept: vm.kept, event_thread })
+        let running = Self { vcpus, ended, _terminal: terminal, kept: vm.kept, event_thread };
+        if !paused {
+            running.kept.platform.attend();
+        }
+        Ok(running)
     }
 
     /// The machine as it was configured, its engine decided.
@@ -100,6 +105,7 @@ impl RunningVm {
     pub fn resume(&self) {
         self.event_thread.release();
         self.vcpus.resume();
+        self.kept.platform.attend();
     }
 
     /// Whether the guest stands still.

@@ -58,6 +58,7 @@ impl Vcpus {
         events: &Arc<dyn EventSink>,
         ended: &Arc<OwnedFd>,
         paused: bool,
+        confined: bool,
     ) -> Result<Self, CpuError> {
         let kickers = Kickers::of(&cpus);
         let (park, parked) = mpsc::channel();
@@ -89,7 +90,7 @@ impl Vcpus {
                 ended: ended.clone(),
             };
             vcpus.commands.push(command);
-            vcpus.threads.push(thread::spawn(cpu, place)?);
+            vcpus.threads.push(thread::spawn(cpu, place, confined)?);
         }
         drop(park);
         if paused {

@@ -1,38 +1,40 @@
 //! Descriptors that a configuration names by number: each process has numbers of its own.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use crate::config::{TapSource, VmConfig};
 use crate::sys::inherited;
+use crate::virtio::Tap;
 
-/// Takes a duplicate of every descriptor that `config` names, and puts its place in the result where its number was.
+/// Takes a duplicate of every descriptor that `config` names, opens the taps that it names, which are in this network
+/// namespace and not in a jail's, and puts the place in the result where number or name was.
 ///
 /// # Errors
-/// There is no descriptor of that number.
-pub(super) fn collect(config: &mut VmConfig) -> std::io::Result<Vec<OwnedFd>> {
+/// There is no descriptor of that number, or no tap of that name.
+pub(super) fn collect(config: &mut VmConfig) -> io::Result<Vec<OwnedFd>> {
     let mut descriptors = Vec::new();
-    for number in numbers(config) {
+    for net in &mut config.nets {
         let place = RawFd::try_from(descriptors.len()).unwrap_or(RawFd::MAX);
-        descriptors.push(inherited::duplicate(*number)?);
-        *number = place;
+        descriptors.push(match &net.tap {
+            TapSource::Fd(number) => inherited::duplicate(*number)?,
+            named @ TapSource::Name(_) => {
+                Tap::open(named).map_err(io::Error::other)?.as_fd().try_clone_to_owned()?
+            }
+        });
+        net.tap = TapSource::Fd(place);
     }
     Ok(descriptors)
 }
 
 /// The other way round, in the other process: puts the numbers of `descriptors` where their places were.
 pub(super) fn resolve(config: &mut VmConfig, descriptors: &[OwnedFd]) {
-    for place in numbers(config) {
+    for net in &mut config.nets {
+        let TapSource::Fd(place) = &mut net.tap else { continue };
         let found = usize::try_from(*place).ok().and_then(|place| descriptors.get(place));
         // No process has a descriptor -1, which is then what the error names.
         *place = found.map_or(-1, AsRawFd::as_raw_fd);
     }
-}
-
-fn numbers(config: &mut VmConfig) -> impl Iterator<Item = &mut RawFd> {
-    config.nets.iter_mut().filter_map(|net| match &mut net.tap {
-        TapSource::Fd(number) => Some(number),
-        TapSource::Name(_) => None,
-    })
 }
 
 #[cfg(test)]
@@ -44,18 +46,14 @@ mod tests {
     fn numbers_become_places_and_numbers_again() {
         let (one, two) = std::io::pipe().unwrap();
         let mut config = VmConfig::new("vmlinux", 64);
-        let taps = [
-            TapSource::Fd(two.as_raw_fd()),
-            TapSource::Name("tap0".to_owned()),
-            TapSource::Fd(one.as_raw_fd()),
-        ];
+        let taps = [TapSource::Fd(two.as_raw_fd()), TapSource::Fd(one.as_raw_fd())];
         config.nets = taps.into_iter().map(NetConfig::new).collect();
         let descriptors = collect(&mut config).unwrap();
         let taps = |config: &VmConfig| config.nets.iter().map(|net| net.tap.clone()).collect::<Vec<_>>();
-        assert_eq!(taps(&config), [TapSource::Fd(0), TapSource::Name("tap0".to_owned()), TapSource::Fd(1)]);
+        assert_eq!(taps(&config), [TapSource::Fd(0), TapSource::Fd(1)]);
         resolve(&mut config, &descriptors);
         assert_eq!(taps(&config)[0], TapSource::Fd(descriptors[0].as_raw_fd()));
-        assert_eq!(taps(&config)[2], TapSource::Fd(descriptors[1].as_raw_fd()));
+        assert_eq!(taps(&config)[1], TapSource::Fd(descriptors[1].as_raw_fd()));
     }
 
     #[test]

@@ -43,6 +43,16 @@ pub enum ProcessError {
     /// The host failed the guest.
     #[error("{0}")]
     Broke(String),
+    /// The VMM made a system call that its filter forbids.
+    #[error(
+        "the VMM was ended by its seccomp filter: system call {call} in thread {thread}; either its guest has broken into it, or this is a mistake in carve (docs/jail.md says what to do)"
+    )]
+    Forbidden {
+        /// The call, by name and number.
+        call: String,
+        /// The thread.
+        thread: String,
+    },
     /// The process ended without a word.
     #[error("the VMM's process ended unexpectedly: {0}")]
     Lost(ExitStatus),
@@ -201,6 +211,10 @@ impl VmProcess {
                 make_printable(&mut reason);
                 Err(ProcessError::Broke(reason))
             }
+            FromVm::Forbidden { call, mut thread } => {
+                make_printable(&mut thread);
+                Err(ProcessError::Forbidden { call: name_of_call(call), thread })
+            }
             FromVm::Running | FromVm::Event(_) => {
                 Err(ProcessError::Nonsense(io::ErrorKind::InvalidData.into()))
             }
@@ -247,6 +261,12 @@ impl Drop for VmProcess {
             let _ = std::fs::remove_file(socket);
         }
     }
+}
+
+/// A system call as people know it.
+fn name_of_call(number: i32) -> String {
+    let call = usize::try_from(number).ok().and_then(syscalls::Sysno::new);
+    call.map_or_else(|| number.to_string(), |call| format!("{} ({number})", call.name()))
 }
 
 /// Text from the VMM ends up on terminals, which obey control characters.

@@ -1,7 +1,9 @@
 //! The VMM's own half: from a configuration on a socket to the end of the guest.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -10,12 +12,15 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::channel::{Channel, Received};
 use super::descriptors;
-use super::message::{FromVm, ToVm};
+use super::message::{Build, FromVm, ToVm};
 use super::paths;
-use crate::config::VmConfig;
 use crate::cpu::CpuError;
-use crate::events::{BootEvent, Milestone};
+use crate::events::{BootEvent, EventSink, Milestone};
+use crate::jail::Jail;
 use crate::machine::{RunningVm, Vm};
+use crate::seccomp::{self, ThreadKind};
+use crate::sys::close_range::close_inherited;
+use crate::sys::violation;
 
 /// The first descriptor that comes with a configuration is standard input.
 const STDIN: usize = 0;
@@ -36,11 +41,14 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(start: BootEvent) -> io::Result<()> {
+    close_inherited()?;
     // Whatever happens to the parent, the guest does not outlive it: a parent that is gone by now has closed the channel.
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    let channel = Arc::new(Channel::new(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?));
-    let (mut config, _descriptors) = match channel.receive()? {
-        Received::Message(ToVm::Build(config), descriptors) => take_descriptors(*config, descriptors)?,
+    // The lowest that is free, which is where a forbidden call is reported.
+    let channel = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), violation::REPORT)?;
+    let channel = Arc::new(Channel::new(channel));
+    let (build, descriptors) = match channel.receive()? {
+        Received::Message(ToVm::Build(build), descriptors) => (*build, descriptors),
         // Nobody wants a machine any more.
         Received::Message(..) | Received::Nothing | Received::End => return Ok(()),
     };
@@ -50,33 +58,49 @@ fn serve(start: BootEvent) -> io::Result<()> {
         let _ = events.try_send(&FromVm::Event(event));
     };
     sink(start);
-    if let Err(error) = paths::enter_socket_directory(&mut config) {
-        return channel.send(&FromVm::Failed(error.to_string()), &[]);
-    }
-    match Vm::build(&config, Arc::new(sink)).and_then(Vm::start) {
+    match start_machine(build, descriptors, Arc::new(sink)) {
         Ok(running) => {
             channel.send(&FromVm::Running, &[])?;
-            channel.send(&run(&channel, running), &[])
+            channel.send(&run(&channel, &mut ManuallyDrop::new(running)), &[])
         }
-        Err(error) => channel.send(&FromVm::Failed(error.to_string()), &[]),
+        Err(reason) => channel.send(&FromVm::Failed(reason), &[]),
     }
 }
 
-/// Makes the first descriptor standard input and the others those that the configuration means.
-fn take_descriptors(
-    mut config: VmConfig,
+/// From a configuration to a guest that runs, in its jail; or the reason why not.
+fn start_machine(
+    build: Build,
     mut descriptors: Vec<OwnedFd>,
-) -> io::Result<(VmConfig, Vec<OwnedFd>)> {
-    if descriptors.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "no standard input came along"));
+    events: Arc<dyn EventSink>,
+) -> Result<RunningVm, String> {
+    fn text(error: impl ToString) -> String {
+        error.to_string()
     }
-    rustix::stdio::dup2_stdin(descriptors.remove(STDIN))?;
+    let Build { mut config, jail } = build;
+    if descriptors.is_empty() {
+        return Err("no standard input came along with the configuration".to_owned());
+    }
+    rustix::stdio::dup2_stdin(descriptors.remove(STDIN)).map_err(text)?;
     descriptors::resolve(&mut config, &descriptors);
-    Ok((config, descriptors))
+    paths::enter_socket_directory(&mut config).map_err(text)?;
+    let jail = jail.map(Jail::prepare).transpose().map_err(text)?;
+    let mut vm = Vm::build(&config, events).map_err(text)?;
+    // The machine has duplicates of those that it wants.
+    drop(descriptors);
+    let Some(jail) = jail else { return vm.start().map_err(text) };
+    jail.enter(config.vsock.is_some().then_some(Path::new("."))).map_err(text)?;
+    seccomp::report_violations().map_err(text)?;
+    vm.confine_threads();
+    let running = vm.start_paused().map_err(text)?;
+    seccomp::install(ThreadKind::Main).map_err(text)?;
+    running.resume();
+    Ok(running)
 }
 
 /// Does what the parent says until the guest has ended; without a parent, there is to be no guest either.
-fn run(channel: &Channel, mut running: RunningVm) -> FromVm {
+///
+/// The machine is left to the kernel to take apart: that is faster, and destructors may want what the jail forbids.
+fn run(channel: &Channel, running: &mut RunningVm) -> FromVm {
     let mut stopping = false;
     loop {
         match running.try_wait() {

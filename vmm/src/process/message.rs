@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::VmConfig;
 use crate::cpu::Death;
 use crate::events::BootEvent;
+use crate::jail::JailConfig;
 use crate::machine::VmExit;
 
 /// From the parent to the VMM.
@@ -13,9 +14,18 @@ use crate::machine::VmExit;
 pub(super) enum ToVm {
     /// The first message. Its descriptors: standard input, then those that the configuration refers to, by their place
     /// behind it.
-    Build(Box<VmConfig>),
+    Build(Box<Build>),
     /// End the guest at once.
     Stop,
+}
+
+/// What the VMM is to be.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Build {
+    /// The machine.
+    pub(super) config: VmConfig,
+    /// The jail, if it is to be in one.
+    pub(super) jail: Option<JailConfig>,
 }
 
 /// From the VMM to its parent. The VMM may be the guest's by now: none of it is to be believed.
@@ -34,4 +44,11 @@ pub(super) enum FromVm {
     Died(Box<Death>),
     /// The host failed the guest, in this way.
     Broke(String),
+    /// The VMM made a system call that its filter forbids. Written by `sys::violation`.
+    Forbidden {
+        /// Its number.
+        call: i32,
+        /// The name of the thread that made it.
+        thread: String,
+    },
 }

@@ -10,11 +10,13 @@ use super::VERB;
 use super::channel::Channel;
 use super::descriptors;
 use super::handle::{ProcessError, VmProcess};
-use super::message::ToVm;
+use super::message::{Build, ToVm};
 use super::paths;
 use crate::config::VmConfig;
 use crate::console::terminal::RawTerminal;
 use crate::events::EventSink;
+use crate::jail::JailConfig;
+use crate::sys::namespaces::spawn_in_pid_namespace;
 
 /// The environment that a VMM needs: what it logs.
 const ENVIRONMENT: [&str; 2] = ["CARVE_LOG", "RUST_BACKTRACE"];
@@ -22,6 +24,8 @@ const ENVIRONMENT: [&str; 2] = ["CARVE_LOG", "RUST_BACKTRACE"];
 /// How to start a VMM.
 #[derive(Default)]
 pub struct ProcessOptions<'a> {
+    /// The jail that the VMM goes into, if any.
+    pub jail: Option<JailConfig>,
     /// Called with the process's id before the process does anything: puts it into its cgroup, for example.
     pub adopt: Option<&'a mut dyn FnMut(u32) -> io::Result<()>>,
 }
@@ -44,7 +48,7 @@ impl VmProcess {
         paths::make_absolute(&mut config).map_err(ProcessError::Start)?;
         let socket = config.vsock.as_ref().map(|vsock| vsock.uds_path.clone());
         let (channel, theirs) = Channel::pair().map_err(ProcessError::Start)?;
-        let child = execute(theirs.into()).map_err(ProcessError::Start)?;
+        let child = execute(theirs.into(), options.jail.is_some()).map_err(ProcessError::Start)?;
         // From here on, dropping it takes the process along.
         let terminal = config.uses_terminal().then(RawTerminal::enter);
         let mut process = Self::new(child, channel, events, terminal);
@@ -52,13 +56,13 @@ impl VmProcess {
         if let Some(adopt) = options.adopt {
             adopt(process.pid()).map_err(ProcessError::Start)?;
         }
-        process.send_config(config)?;
+        process.send_config(config, options.jail)?;
         process.wait_until_running()?;
         process.socket = socket;
         Ok(process)
     }
 
-    fn send_config(&self, mut config: VmConfig) -> Result<(), ProcessError> {
+    fn send_config(&self, mut config: VmConfig, jail: Option<JailConfig>) -> Result<(), ProcessError> {
         let descriptors = descriptors::collect(&mut config).map_err(ProcessError::Start)?;
         let null;
         let stdin = if config.uses_terminal() {
@@ -69,13 +73,17 @@ impl VmProcess {
         };
         let all: Vec<BorrowedFd<'_>> =
             [stdin].into_iter().chain(descriptors.iter().map(AsFd::as_fd)).collect();
-        self.send(&ToVm::Build(Box::new(config)), &all)
+        self.send(&ToVm::Build(Box::new(Build { config, jail })), &all)
     }
 }
 
-fn execute(channel: Stdio) -> io::Result<Child> {
+/// Who is not root cannot give it a PID namespace; the rest of a jail works for everybody.
+fn execute(channel: Stdio, jailed: bool) -> io::Result<Child> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("carve").arg(VERB).stdin(channel).env_clear();
     command.envs(ENVIRONMENT.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    if jailed && rustix::process::geteuid().is_root() {
+        return spawn_in_pid_namespace(&mut command);
+    }
     command.spawn()
 }

@@ -24,7 +24,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 pub(super) use cpuid::hide_unemulated;
 pub(super) use probe::{Probe, has_virtualisation_flags};
-pub(super) use syscall_watch::{SyscallWatch, Watched};
+pub(super) use syscall_watch::SyscallWatch;
 
 use super::event_frame::Frame;
 use super::gate::Gate;

@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -25,13 +24,16 @@ const STACK: usize = 128 << 10;
 const PROGRAM: [u8; 2] = [0xcc, 0xf4];
 
 /// The probe, running in the background: it mostly waits for KVM, and what is loaded meanwhile does not depend on it.
-/// Taking the probing guest down takes longest, and nobody waits for that until this is dropped.
+/// Taking the probing guest down takes longest, and waits for [`Self::take_down`].
 #[derive(Debug)]
 pub(in crate::kvm) struct Probe {
-    answer: Mutex<Receiver<Result<bool, KvmError>>>,
     known: OnceLock<bool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<Answer>>>,
+    guest: Mutex<Option<ProbingGuest>>,
 }
+
+/// Whether the repairs are needed, and the guest that showed it.
+type Answer = Result<(bool, ProbingGuest), KvmError>;
 
 impl Probe {
     /// Begins to find out whether the repairs are needed. Where the CPU has virtualisation, they are not.
@@ -39,25 +41,17 @@ impl Probe {
     /// # Errors
     /// The host gives no thread.
     pub(in crate::kvm) fn start(kvm: &Arc<Kvm>) -> Result<Self, KvmError> {
-        let (sender, answer) = mpsc::sync_channel(1);
-        let answer = Mutex::new(answer);
         if has_virtualisation_flags() {
-            return Ok(Self { answer, known: OnceLock::from(false), thread: None });
+            let known = OnceLock::from(false);
+            return Ok(Self { known, thread: Mutex::default(), guest: Mutex::default() });
         }
         let kvm = kvm.clone();
-        let body = move || {
-            let mut guest = None;
-            let needed = refuses_breakpoint(&kvm, &mut guest);
-            // Nobody listens any more when building the machine has failed meanwhile.
-            let _ = sender.send(needed);
-            drop(guest);
-        };
         let builder = thread::Builder::new().name("probe".into()).stack_size(STACK);
-        let thread = builder.spawn(body).map_err(KvmError::call("probe"))?;
-        Ok(Self { answer, known: OnceLock::new(), thread: Some(thread) })
+        let thread = builder.spawn(move || refuses_breakpoint(&kvm)).map_err(KvmError::call("probe"))?;
+        Ok(Self { known: OnceLock::new(), thread: Mutex::new(Some(thread)), guest: Mutex::default() })
     }
 
-    /// Whether the repairs are needed. Waits the first time.
+    /// Whether the repairs are needed. Waits the first time; after that there is no thread any more.
     ///
     /// # Errors
     /// KVM does not even run two instructions.
@@ -65,22 +59,21 @@ impl Probe {
         if let Some(known) = self.known.get() {
             return Ok(*known);
         }
-        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let lacks = |_| KvmError::Lacks { what: "the ability to run a guest of two instructions".into() };
-        let needed = answer.map_err(lacks)??;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let lacks = || KvmError::Lacks { what: "the ability to run a guest of two instructions".into() };
+        let (needed, guest) = thread.and_then(|thread| thread.join().ok()).ok_or_else(lacks)??;
+        *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Some(guest);
         Ok(*self.known.get_or_init(|| needed))
     }
-}
 
-impl Drop for Probe {
-    fn drop(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+    /// Takes the probing guest down, for which KVM needs some ten milliseconds.
+    pub(in crate::kvm) fn take_down(&self) {
+        drop(self.guest.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
 /// The probing guest, in the order in which it is taken down.
+#[derive(Debug)]
 struct ProbingGuest {
     _vcpu: VcpuFd,
     _vm: VmFd,
@@ -101,8 +94,8 @@ fn flags_name_virtualisation(cpuinfo: &str) -> bool {
     flags.is_none_or(|line| line.split_whitespace().any(|flag| flag == "vmx" || flag == "svm"))
 }
 
-/// Runs the probing guest and leaves it in `guest` to be taken down later.
-fn refuses_breakpoint(kvm: &Kvm, guest: &mut Option<ProbingGuest>) -> Result<bool, KvmError> {
+/// Runs the probing guest and leaves it to be taken down later.
+fn refuses_breakpoint(kvm: &Kvm) -> Answer {
     let memory = map_guest_ram(MEMORY).map_err(|e| KvmError::call("probe")(std::io::Error::other(e)))?;
     let written = memory.write_slice(&PROGRAM, GuestAddress(CODE));
     let host_address = written.and_then(|()| memory.get_host_address(GuestAddress(0)));
@@ -146,8 +139,7 @@ fn refuses_breakpoint(kvm: &Kvm, guest: &mut Option<ProbingGuest>) -> Result<boo
             Err(error) => return Err(KvmError::call("run a guest of two instructions")(error)),
         }
     };
-    *guest = Some(ProbingGuest { _vcpu: vcpu, _vm: vm, _memory: memory });
-    Ok(refused)
+    Ok((refused, ProbingGuest { _vcpu: vcpu, _vm: vm, _memory: memory }))
 }
 
 #[cfg(test)]
