@@ -62,8 +62,16 @@ impl Drop for Client {
 ///
 /// # Panics
 /// When there is none within three minutes.
-pub fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn wait_for<T>(what: &str, attempt: impl FnMut() -> Option<T>) -> T {
+    wait_at_most(PATIENCE, what, attempt)
+}
+
+/// Tries until there is an answer.
+///
+/// # Panics
+/// When there is none within this time.
+pub fn wait_at_most<T>(patience: Duration, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(answer) = attempt() {
             return answer;

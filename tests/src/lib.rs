@@ -19,7 +19,7 @@ use std::{
 };
 
 pub use census::Census;
-pub use client::{Client, http_get, wait_for};
+pub use client::{Client, http_get, wait_at_most, wait_for};
 pub use guest::{initramfs_of_checks, initramfs_with, kernel};
 use rustix::thread::UnshareFlags;
 use tempfile::TempDir;

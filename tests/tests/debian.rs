@@ -21,7 +21,7 @@ fn debians_kernel_boots_to_a_shell_with_disk_and_network() {
     File::create(&disk).unwrap().set_len(16 << 20).unwrap();
     assert!(Command::new("mkfs.ext4").arg("-q").arg(&disk).status().unwrap().success());
     for words in ["tuntap add tap0 mode tap", "addr add 10.9.0.1/24 dev tap0", "link set tap0 up"] {
-        assert!(Command::new("ip").args(words.split(' ')).status().unwrap().success(), "ip {words}");
+        ip(words);
     }
 
     let console = host.path("console");
@@ -43,8 +43,16 @@ fn debians_kernel_boots_to_a_shell_with_disk_and_network() {
     for what in ["network", "disk", "ACPI: Using ACPI (MADT)", "reboot: Power down"] {
         assert!(said.contains(what), "no {what:?} in {said}");
     }
+    ip("link del tap0");
     let read = Command::new("debugfs").args(["-R", "cat /file"]).arg(&disk).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&read.stdout), "written\n");
+}
+
+fn ip(words: &str) {
+    assert!(
+        Command::new("ip").args(words.split(' ')).status().is_ok_and(|status| status.success()),
+        "ip {words}"
+    );
 }
 
 /// Downloads the kernel, or finds it where it was downloaded to before.
