@@ -238,6 +238,13 @@ impl Driver {
         self.memory.write_obj(index, GuestAddress(address)).unwrap();
     }
 
+    /// The device wants to be notified once entry `index` of the available ring is filled.
+    pub(crate) fn available_event(&self, queue: usize) -> u16 {
+        let ring = &self.rings[queue];
+        let address = ring.used_ring() + 4 + 8 * u64::from(ring.size);
+        self.memory.read_obj(GuestAddress(address)).unwrap()
+    }
+
     /// Queues a well-formed chain; returns its head.
     pub(crate) fn queue(&mut self, queue: usize, buffers: &[Buffer]) -> u16 {
         let head = self.rings[queue].next_descriptor;

@@ -227,6 +227,9 @@ impl Balloon {
         }
         if returned {
             queue.signal();
+        }
+        // The driver is to tell when it puts the buffer back; perhaps it has put another there already.
+        if queue.resume_notifications() {
             queue.wake();
         }
     }

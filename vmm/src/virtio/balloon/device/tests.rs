@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 
 use proptest::prelude::*;
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::*;
@@ -162,6 +163,18 @@ fn the_guest_is_asked_by_its_own_buffer() {
     let told = guest.stats().guest;
     assert_eq!((told.free_memory, told.total_memory), (Some(50), Some(200)));
     assert_eq!(guest.count("stats_updates_count"), 2);
+}
+
+#[test]
+fn a_driver_with_event_indices_is_asked_to_tell_of_each_answer() {
+    let mut guest = guest(&config(), config().features() | 1 << VIRTIO_RING_F_EVENT_IDX);
+    for answers in 1..4 {
+        guest.tell(&[(4, 100)]);
+        assert_eq!(guest.driver.available_event(2), answers, "the next one is worth a notification");
+        guest.device.lock().unwrap().set_stats_interval(1).unwrap();
+        guest.driver.events.run_with_timeout(10_000).unwrap();
+        assert_eq!(guest.driver.used(2).len(), 1);
+    }
 }
 
 #[test]
