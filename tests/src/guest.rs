@@ -86,3 +86,22 @@ fn archive(dir: &Path, init: &[u8], fill: impl FnOnce(&Path)) -> PathBuf {
     assert!(packed.success());
     archive
 }
+
+/// An ELF for the 64-bit boot protocol that is this code and nothing else.
+#[must_use]
+pub fn kernel_of(code: &[u8]) -> Vec<u8> {
+    const ENTRY: u64 = 0x10_0000;
+    const CODE: u64 = 120;
+    let mut elf = Vec::new();
+    elf.extend([0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    elf.extend([2u16, 62].map(u16::to_le_bytes).concat());
+    elf.extend(1u32.to_le_bytes());
+    elf.extend([ENTRY, 64, 0].map(u64::to_le_bytes).concat());
+    elf.extend(0u32.to_le_bytes());
+    elf.extend([64u16, 56, 1, 64, 0, 0].map(u16::to_le_bytes).concat());
+    elf.extend([1u32, 5].map(u32::to_le_bytes).concat());
+    let len = code.len() as u64;
+    elf.extend([CODE, ENTRY, ENTRY, len, len, 4096].map(u64::to_le_bytes).concat());
+    elf.extend(code);
+    elf
+}

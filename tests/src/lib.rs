@@ -20,7 +20,7 @@ use std::{
 
 pub use census::Census;
 pub use client::{Client, http_get, wait_at_most, wait_for};
-pub use guest::{initramfs_of_checks, initramfs_with, kernel};
+pub use guest::{initramfs_of_checks, initramfs_with, kernel, kernel_of};
 use rustix::thread::UnshareFlags;
 use tempfile::TempDir;
 

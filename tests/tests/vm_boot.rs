@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests::{Engine, Host, initramfs_with, kernel, wait_at_most};
+use tests::{Engine, Host, initramfs_with, kernel, kernel_of, wait_at_most};
 
 #[test]
 fn boots_a_kernel_to_a_shell_script_with_a_disk_and_ends_with_the_guest() {
@@ -95,22 +95,4 @@ fn refuses_what_is_not_there_or_not_what_it_should_be() {
     let kernel = kernel.to_str().unwrap();
     assert!(boot(&["--kernel", kernel, "--disk", "/no/such/disk"]).contains("/no/such/disk"));
     assert!(boot(&["--kernel", kernel, "--initrd", "/no/such/initrd"]).contains("/no/such/initrd"));
-}
-
-/// An ELF for the 64-bit boot protocol that is this code and nothing else.
-fn kernel_of(code: &[u8]) -> Vec<u8> {
-    const ENTRY: u64 = 0x10_0000;
-    const CODE: u64 = 120;
-    let mut elf = Vec::new();
-    elf.extend([0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    elf.extend([2u16, 62].map(u16::to_le_bytes).concat());
-    elf.extend(1u32.to_le_bytes());
-    elf.extend([ENTRY, 64, 0].map(u64::to_le_bytes).concat());
-    elf.extend(0u32.to_le_bytes());
-    elf.extend([64u16, 56, 1, 64, 0, 0].map(u16::to_le_bytes).concat());
-    elf.extend([1u32, 5].map(u32::to_le_bytes).concat());
-    let len = code.len() as u64;
-    elf.extend([CODE, ENTRY, ENTRY, len, len, 4096].map(u64::to_le_bytes).concat());
-    elf.extend(code);
-    elf
 }

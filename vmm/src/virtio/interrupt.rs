@@ -17,6 +17,7 @@ pub struct SharedRegisters {
     interrupt_status: AtomicU32,
     config_generation: AtomicU32,
     needs_reset: AtomicBool,
+    complaints: AtomicU32,
 }
 
 /// What [`SharedRegisters`] hold, in a snapshot.
@@ -27,7 +28,15 @@ pub struct SavedRegisters {
     needs_reset: bool,
 }
 
+/// What is said of a driver's mistakes in the log before it is known: a guest must not fill it.
+const MOST_COMPLAINTS: u32 = 8;
+
 impl SharedRegisters {
+    /// Whether one more mistake of the driver's is worth a line in the log.
+    pub fn may_complain(&self) -> bool {
+        self.complaints.fetch_add(1, Ordering::Relaxed) < MOST_COMPLAINTS
+    }
+
     /// The InterruptStatus register.
     pub fn interrupt_status(&self) -> u32 {
         self.interrupt_status.load(Ordering::SeqCst)
@@ -82,6 +91,11 @@ impl Interrupt {
     /// An interrupt that sets bits in `registers` and then raises `line`.
     pub fn new(registers: Arc<SharedRegisters>, line: Arc<dyn InterruptLine>) -> Self {
         Self { registers, line }
+    }
+
+    /// Whether one more mistake of the driver's is worth a line in the log.
+    pub fn may_complain(&self) -> bool {
+        self.registers.may_complain()
     }
 
     /// There are used buffers in some queue.

@@ -293,7 +293,7 @@ impl MmioTransport {
             Transition::Negotiate(status) => {
                 if self.features_agreed() {
                     self.state.status = status;
-                } else {
+                } else if self.registers.may_complain() {
                     let (offered, chosen) = (self.device_features, self.state.driver_features);
                     tracing::warn!("a driver chose features {chosen:#x} of the {offered:#x} offered");
                 }
@@ -301,7 +301,9 @@ impl MmioTransport {
             Transition::Activate(status) => {
                 self.state.status = status;
                 if let Err(error) = self.start(&[]) {
-                    tracing::warn!(%error, device_type = self.device_type, "cannot start a virtio device");
+                    if self.registers.may_complain() {
+                        tracing::warn!(%error, device_type = self.device_type, "cannot start a virtio device");
+                    }
                     self.interrupt().device_needs_reset();
                 }
             }

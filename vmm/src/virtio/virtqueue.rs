@@ -222,7 +222,9 @@ impl VirtQueue {
     }
 
     fn fail(&mut self, error: &RingError) {
-        tracing::warn!(%error, "a virtqueue is broken; the device needs a reset");
+        if self.interrupt.may_complain() {
+            tracing::warn!(%error, "a virtqueue is broken; the device needs a reset");
+        }
         self.broken = true;
         self.interrupt.device_needs_reset();
     }

@@ -278,7 +278,10 @@ impl Muxer {
             muxer.resets.push_back(Reset { ports, dst_cid: HOST_CID, kind: STREAM });
         };
         if self.count() >= MAX_CONNECTIONS {
-            tracing::warn!(limit = MAX_CONNECTIONS, "too many vsock connections; refused one from the guest");
+            tracing::debug!(
+                limit = MAX_CONNECTIONS,
+                "too many vsock connections; refused one from the guest"
+            );
             self.counts.refused += 1;
             return refuse(self);
         }
