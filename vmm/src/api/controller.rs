@@ -275,7 +275,8 @@ impl Controller {
                 guest.snapshot(&snapshot_path, &mem_file_path, snapshot_type)?;
             }
             Change::Drive(update) => {
-                let mut drives = self.description.drives.iter_mut().enumerate();
+                let files = self.description.drives.iter_mut().filter(|drive| drive.is_file());
+                let mut drives = files.enumerate();
                 let (index, drive) = drives
                     .find(|(_, drive)| drive.drive_id == update.drive_id)
                     .ok_or_else(|| no_device("drive", &update.drive_id))?;

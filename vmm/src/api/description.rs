@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::model::{
-    Balloon, BootSource, Drive, Entropy, HugePages, Logger, MachineConfig, Metrics, ModelError,
+    Balloon, BootSource, Disk, Drive, Entropy, HugePages, Logger, MachineConfig, Metrics, ModelError,
     NetworkInterface, Pmem, Serial, Vsock,
 };
 use crate::config::{Engine, RngConfig, SerialConfig, VmConfig, VsockConfig};
@@ -174,10 +174,22 @@ impl Description {
         };
         config.symbols = Symbols::beside(&boot.kernel_image_path);
         config.initrd.clone_from(&boot.initrd_path);
-        let root = self.drives.iter().find_map(Drive::root_args);
+        for drive in &self.drives {
+            match drive.to_config()? {
+                Disk::File(disk) => config.disks.push(disk),
+                Disk::Served(disk) => config.vhost_user_disks.push(disk),
+            }
+        }
+        // The root device is the first of its kind, and those that others serve come behind those that are files.
+        let root = self.drives.first().and_then(|root| {
+            root.root_args(if root.is_file() {
+                0
+            } else {
+                u8::try_from(config.disks.len()).unwrap_or(u8::MAX)
+            })
+        });
         let words = root.as_deref().into_iter().chain(boot.boot_args.as_deref());
         config.cmdline = words.collect::<Vec<_>>().join(" ");
-        config.disks = self.drives.iter().map(Drive::to_config).collect::<Result<_, _>>()?;
         config.nets = self.network_interfaces.iter().map(NetworkInterface::to_config).collect();
         config.vsock = self
             .vsock
@@ -216,7 +228,12 @@ impl Description {
                 initrd_path: config.initrd.clone(),
                 boot_args: Some(config.cmdline.clone()).filter(|args| !args.is_empty()),
             }),
-            drives: config.disks.iter().enumerate().map(|(index, disk)| Drive::of(disk, index)).collect(),
+            drives: (config.disks.iter().enumerate().map(|(index, disk)| Drive::of(disk, index)))
+                .chain(
+                    (config.vhost_user_disks.iter().enumerate())
+                        .map(|(index, disk)| Drive::of_served(disk, index)),
+                )
+                .collect(),
             network_interfaces: (config.nets.iter().enumerate())
                 .map(|(index, net)| NetworkInterface::of(net, index))
                 .collect(),
@@ -285,12 +302,22 @@ mod tests {
     }
 
     #[test]
+    fn a_root_device_that_is_served_comes_behind_the_files() {
+        let text = r#"{"boot-source": {"kernel_image_path": "k"}, "drives": [
+            {"drive_id": "data", "path_on_host": "d", "is_root_device": false},
+            {"drive_id": "root", "socket": "s", "is_root_device": true}]}"#;
+        let config = Description::parse(text).unwrap().to_config(Engine::Auto).unwrap();
+        assert_eq!(config.cmdline, "root=/dev/vdb rw");
+        assert_eq!((config.disks.len(), config.vhost_user_disks.len()), (1, 1));
+    }
+
+    #[test]
     fn what_is_not_there_is_refused_by_name() {
         for (text, wanted) in [
             (r#"{"cpu-config": "file"}"#, "CPU templates"),
             (r#"{"mmds-config": {}}"#, "metadata"),
             (r#"{"balloons": {}}"#, "unknown field `balloons`"),
-            (r#"{"drives": [{"drive_id": "d", "is_root_device": true, "socket": "s"}]}"#, "vhost-user"),
+            (r#"{"drives": [{"drive_id": "d", "is_root_device": true}]}"#, "either a path_on_host"),
             (r#"{"balloon": {"amount_mib": 129, "deflate_on_oom": true}}"#, "does not fit"),
         ] {
             let error = Description::parse(text).unwrap_err().to_string();

@@ -21,6 +21,8 @@ mod guest;
 mod http;
 mod metrics;
 pub mod model;
+#[cfg(test)]
+mod openapi_tests;
 mod route;
 mod server;
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
-use crate::config::{CacheMode, DiskConfig, IoEngine, RateLimiterConfig};
+use crate::config::{CacheMode, DiskConfig, IoEngine, RateLimiterConfig, VhostUserBlockConfig};
 
 /// A disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub struct Drive {
     /// How the host reads and writes; ours to choose if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_engine: Option<DriveEngine>,
-    /// Of a vhost-user back end, which is refused.
+    /// Where a vhost-user back end listens, instead of a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<String>,
 }
@@ -73,15 +73,17 @@ impl Drive {
     /// The disk for the machine.
     ///
     /// # Errors
-    /// It has no file of its own.
-    pub(crate) fn to_config(&self) -> Result<DiskConfig, ModelError> {
-        if self.socket.is_some() {
-            return Err(ModelError::NotAvailable("drives with a vhost-user socket; give a path_on_host"));
-        }
-        let path = self
-            .path_on_host
-            .as_deref()
-            .ok_or_else(|| ModelError::DriveWithoutPath(self.drive_id.clone()))?;
+    /// It has neither a file nor a back end, or both.
+    pub(crate) fn to_config(&self) -> Result<Disk, ModelError> {
+        let path = match (&self.path_on_host, &self.socket) {
+            (Some(path), None) => path,
+            (None, Some(socket)) => {
+                let mut config = VhostUserBlockConfig::new(socket);
+                config.id.clone_from(&self.drive_id);
+                return Ok(Disk::Served(config));
+            }
+            _ => return Err(ModelError::DrivePath(self.drive_id.clone())),
+        };
         let mut config = DiskConfig::new(path);
         config.id.clone_from(&self.drive_id);
         config.read_only = self.is_read_only.unwrap_or(false);
@@ -95,7 +97,12 @@ impl Drive {
             Some(DriveEngine::Async) => IoEngine::Async,
         };
         config.rate_limiter = self.rate_limiter.unwrap_or_default();
-        Ok(config)
+        Ok(Disk::File(config))
+    }
+
+    /// Whether its file is the VMM's own to read and write.
+    pub(crate) fn is_file(&self) -> bool {
+        self.socket.is_none()
     }
 
     /// The disk `index` of a machine as the API shows it.
@@ -121,12 +128,38 @@ impl Drive {
         }
     }
 
-    /// What the kernel is told of a root device; nothing of another.
-    pub(crate) fn root_args(&self) -> Option<String> {
-        let root = self.partuuid.as_ref().map_or("/dev/vda".to_owned(), |id| format!("PARTUUID={id}"));
+    /// Served disk `index` of a machine as the API shows it.
+    pub(crate) fn of_served(config: &VhostUserBlockConfig, index: usize) -> Self {
+        Self {
+            drive_id: if config.id.is_empty() { format!("served{index}") } else { config.id.clone() },
+            is_root_device: false,
+            partuuid: None,
+            cache_type: CacheType::default(),
+            is_read_only: None,
+            path_on_host: None,
+            rate_limiter: None,
+            io_engine: None,
+            socket: Some(config.socket.display().to_string()),
+        }
+    }
+
+    /// What the kernel is told of a root device that is the disk of this number; nothing of another.
+    pub(crate) fn root_args(&self, number: u8) -> Option<String> {
+        let letter = char::from(b'a' + number.min(25));
+        let root =
+            self.partuuid.as_ref().map_or_else(|| format!("/dev/vd{letter}"), |id| format!("PARTUUID={id}"));
         let mode = if self.is_read_only == Some(true) { "ro" } else { "rw" };
         self.is_root_device.then(|| format!("root={root} {mode}"))
     }
+}
+
+/// A disk for the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Disk {
+    /// A file of the VMM's.
+    File(DiskConfig),
+    /// Another process's.
+    Served(VhostUserBlockConfig),
 }
 
 #[cfg(test)]
@@ -139,7 +172,7 @@ mod tests {
             "cache_type": "Writeback", "io_engine": "Async",
             "rate_limiter": {"ops": {"size": 5, "refill_time": 100}}}"#;
         let drive: Drive = serde_json::from_str(text).unwrap();
-        let disk = drive.to_config().unwrap();
+        let Disk::File(disk) = drive.to_config().unwrap() else { panic!("it has a file") };
         assert_eq!(
             (disk.cache, disk.io_engine, disk.read_only),
             (CacheMode::Writeback, IoEngine::Async, true)
@@ -149,13 +182,27 @@ mod tests {
     }
 
     #[test]
+    fn a_drive_has_a_file_or_a_back_end() {
+        let drive = |rest: &str| -> Drive {
+            serde_json::from_str(&format!(r#"{{"drive_id": "d", "is_root_device": false {rest}}}"#)).unwrap()
+        };
+        let served = drive(r#", "socket": "s""#);
+        let Ok(Disk::Served(config)) = served.to_config() else { panic!("it is served") };
+        assert_eq!(Drive::of_served(&config, 0), served);
+        for neither_or_both in ["", r#", "socket": "s", "path_on_host": "f""#] {
+            assert!(drive(neither_or_both).to_config().unwrap_err().to_string().contains("either"));
+        }
+    }
+
+    #[test]
     fn the_root_device_may_be_a_partition() {
         let drive = |rest: &str| -> Drive {
             serde_json::from_str(&format!(r#"{{"drive_id": "d", "path_on_host": "f", {rest}}}"#)).unwrap()
         };
-        let args = |rest: &str| drive(rest).root_args();
+        let args = |rest: &str| drive(rest).root_args(0);
         assert_eq!(args(r#""is_root_device": false"#), None);
         assert_eq!(args(r#""is_root_device": true"#).unwrap(), "root=/dev/vda rw");
+        assert_eq!(drive(r#""is_root_device": true"#).root_args(2).unwrap(), "root=/dev/vdc rw");
         let partition = r#""is_root_device": true, "partuuid": "0eaa91a0-01", "is_read_only": true"#;
         assert_eq!(args(partition).unwrap(), "root=PARTUUID=0eaa91a0-01 ro");
     }

@@ -6,9 +6,11 @@ pub enum ModelError {
     /// Firecracker has it, or will; this VMM has it not.
     #[error("this VMM does not have {0}")]
     NotAvailable(&'static str),
-    /// A disk without a file.
-    #[error("drive {0:?} has no path_on_host; name its file or block device")]
-    DriveWithoutPath(String),
+    /// A disk without a file, or with a back end besides.
+    #[error(
+        "give drive {0:?} either a path_on_host, its file or block device, or the socket of a vhost-user back end"
+    )]
+    DrivePath(String),
     /// Two disks with the root file system.
     #[error("{0:?} is the root device already; there can be one")]
     SecondRoot(String),

@@ -1,7 +1,6 @@
 //! `/machine-config`: vCPUs and memory.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::ModelError;
 
@@ -61,7 +60,7 @@ pub struct MachineConfigUpdate {
     vcpu_count: Option<u8>,
     mem_size_mib: Option<u32>,
     smt: Option<bool>,
-    cpu_template: Option<Value>,
+    cpu_template: Option<String>,
     track_dirty_pages: Option<bool>,
     huge_pages: Option<HugePages>,
 }
@@ -95,16 +94,11 @@ impl MachineConfig {
         if *update == MachineConfigUpdate::default() {
             return Err(ModelError::EmptyPatch);
         }
-        let template = match &update.cpu_template {
-            None => self.cpu_template.clone(),
-            Some(Value::String(name)) => Some(name.clone()),
-            Some(_) => return Err(ModelError::NotAvailable("CPU templates; leave cpu_template out")),
-        };
         let updated = Self {
             vcpu_count: update.vcpu_count.unwrap_or(self.vcpu_count),
             mem_size_mib: update.mem_size_mib.unwrap_or(self.mem_size_mib),
             smt: update.smt.unwrap_or(self.smt),
-            cpu_template: template,
+            cpu_template: update.cpu_template.clone().or_else(|| self.cpu_template.clone()),
             track_dirty_pages: update.track_dirty_pages.unwrap_or(self.track_dirty_pages),
             huge_pages: update.huge_pages.unwrap_or(self.huge_pages),
         };

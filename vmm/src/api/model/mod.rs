@@ -15,6 +15,7 @@ mod snapshot;
 
 pub use boot_source::BootSource;
 pub use devices::{Balloon, BalloonStatsUpdate, BalloonUpdate, Entropy, Pmem, Serial, Vsock};
+pub(crate) use drive::Disk;
 pub use drive::{CacheType, Drive, DriveEngine, DriveUpdate};
 pub use error::ModelError;
 pub use instance::{ActionInfo, ActionType, InstanceInfo, InstanceState, Version, VmState, VmUpdate};
