@@ -33,18 +33,18 @@ impl Guest {
         let (config, output, socket) = (host.path("vm.json"), host.path("console"), host.path("api.sock"));
         let description = json!({
             "boot-source": {
-                "kernel_image_path": kernel().unwrap(),
+                "kernel_image_path": kernel().expect("the host has one"),
                 "initrd_path": initramfs_with(&host.path(""), SCRIPT),
                 "boot_args": "console=ttyS0 quiet"
             },
             "machine-config": { "vcpu_count": 1, "mem_size_mib": 256 },
             "balloon": balloon
         });
-        fs::write(&config, description.to_string()).unwrap();
+        fs::write(&config, description.to_string()).expect("a description");
         let mut serve = host.carve(&["vm", "serve"]);
         serve.arg("--api-sock").arg(&socket).arg("--config").arg(&config);
-        serve.stdin(Stdio::piped()).stdout(fs::File::create(&output).unwrap());
-        let guest = Self { serve: serve.spawn().unwrap(), output, socket };
+        serve.stdin(Stdio::piped()).stdout(fs::File::create(&output).expect("a file for the console"));
+        let guest = Self { serve: serve.spawn().expect("carve starts"), output, socket };
         guest.says("init has touched");
         assert!(guest.resident() > TOUCHED);
         guest
@@ -59,7 +59,7 @@ impl Guest {
     }
 
     fn free(&mut self) {
-        self.serve.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        self.serve.stdin.as_mut().expect("a pipe").write_all(b"\n").expect("carve reads");
         self.says("init has freed");
     }
 
@@ -67,7 +67,7 @@ impl Guest {
     fn resident(&self) -> u64 {
         let ram =
             processes(self.serve.id()).into_iter().find_map(guest_ram).expect("a process with guest RAM");
-        fs::metadata(ram).unwrap().blocks() * 512
+        fs::metadata(ram).expect("the file of guest RAM").blocks() * 512
     }
 
     fn wait_until_resident_below(&self, bytes: u64) {
@@ -76,7 +76,7 @@ impl Guest {
 
     /// One request of the control API, which must succeed.
     fn request(&self, method: &str, path: &str, body: &Value) -> Value {
-        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        let mut stream = UnixStream::connect(&self.socket).expect("the API listens");
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let length = body.len();
         write!(
@@ -84,11 +84,10 @@ impl Guest {
             "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
         )
         .unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        stream.read_to_string(&mut answer).expect("an answer");
         assert!(answer.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}");
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
         serde_json::from_str(body).unwrap_or(Value::Null)
     }
 

@@ -245,11 +245,6 @@ impl Balloon {
         }
     }
 
-    /// Has the event loop look at every queue, as if the driver had notified it.
-    pub(super) fn look_at_queues(&self) {
-        self.active.iter().flat_map(|active| &active.queues).for_each(|(_, queue)| queue.wake());
-    }
-
     pub(super) fn collect_watches(&mut self) -> Vec<Watch> {
         self.timer.as_mut().and_then(|timer| timer.take_watch(TIMER)).into_iter().collect()
     }

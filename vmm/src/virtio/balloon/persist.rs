@@ -37,7 +37,6 @@ impl Balloon {
         self.space.target_pages = state.target_pages;
         self.space.actual_pages = state.actual_pages;
         self.guest_stats = state.guest_stats;
-        self.look_at_queues();
         Ok(())
     }
 }
