@@ -65,7 +65,7 @@ enum Command {
     /// Work with images
     Image(image::Args),
     /// Work with virtual machines directly, without images
-    Vm(vm::Args),
+    Vm(Box<vm::Args>),
     /// Measure both models side by side
     Bench(bench::Args),
     /// Show what this host offers for each model, and what to do about what it lacks
@@ -110,7 +110,7 @@ fn main() -> std::process::ExitCode {
         Command::Inspect(args) => inspect::run(&root, &args),
         Command::Stats(args) => stats::run(&root, &args),
         Command::Image(args) => image::run(&root, args),
-        Command::Vm(args) => vm::run(args),
+        Command::Vm(args) => vm::run(*args),
         Command::Bench(args) => bench::run(&root, args),
         Command::Doctor(args) => doctor::run(&root, &args),
         Command::Completion(args) => completion::run(&args),

@@ -83,7 +83,7 @@ impl Guest {
             stream,
             "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
         )
-        .unwrap();
+        .expect("the API reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         assert!(answer.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}");
