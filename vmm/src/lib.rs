@@ -17,6 +17,9 @@ pub mod config;
 mod console;
 mod cpu;
 pub mod events;
+#[cfg(any(test, feature = "fuzzing"))]
+#[expect(clippy::cast_possible_truncation, reason = "any number does for a fuzzer")]
+pub mod fuzzing;
 pub mod interrupt;
 pub mod jail;
 mod kvm;

@@ -7,6 +7,7 @@ mod cpio;
 mod demo;
 mod difftest;
 mod engines;
+mod fuzz;
 mod host;
 mod kernel;
 mod lint;
@@ -53,6 +54,8 @@ enum Verb {
     Agent,
     /// Compare the software engine's interpreter with the host's CPU
     Difftest(difftest::Args),
+    /// Run the fuzz targets, each for a bounded time
+    Fuzz(fuzz::Args),
     /// Check the source: dependency table, paths in ARCHITECTURE.md, unsafe code, file lengths, crate versions
     Tidy,
     /// Check formatting and run clippy
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         }
         Verb::Agent => agent::build().map(|path| progress::say("agent", &path.display().to_string())),
         Verb::Difftest(args) => difftest::test(&args),
+        Verb::Fuzz(args) => fuzz::fuzz(&args),
         Verb::Tidy => tidy::run(),
         Verb::Lint => lint::run(),
     };

@@ -43,6 +43,22 @@ use crate::machine::RunningVm;
 use controller::Controller;
 use guest::Machines;
 
+/// Takes `bytes` as what a client sends, up to what its requests ask for.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let mut connection = http::Connection::default();
+    for piece in bytes.chunks(1 << 12) {
+        connection.feed(piece);
+        loop {
+            match connection.next() {
+                http::Step::More | http::Step::Failed(_) => break,
+                http::Step::Continue => {}
+                http::Step::Request(request) => drop(route::parse(&request)),
+            }
+        }
+    }
+}
+
 /// What the API begins with.
 pub enum Begin {
     /// Nothing: clients describe a machine and start it.

@@ -42,6 +42,13 @@ pub(crate) fn write<T: Serialize>(path: &Path, state: &T) -> Result<(), Snapshot
     .map_err(failed)
 }
 
+/// `json` behind the line that goes with it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn with_line(json: &[u8]) -> Vec<u8> {
+    let line = format!("{MAGIC} {VERSION} {:08x} {}\n", crc32(json), json.len());
+    [line.as_bytes(), json].concat()
+}
+
 /// Reads a state from `path`.
 ///
 /// # Errors

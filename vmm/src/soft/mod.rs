@@ -43,3 +43,16 @@ mod testing;
 mod word;
 
 pub(crate) use platform::{CMDLINE, SoftPlatform};
+
+/// Takes `text` as the saved state of interrupt controllers, and lets them run.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_controllers(text: &str) {
+    let Ok(saved) = serde_json::value::RawValue::from_string(text.to_owned()) else { return };
+    let controllers = interrupts::Controllers::new(std::sync::Arc::new(|| ()), 2_000_000);
+    if controllers.restore(&saved).is_ok() {
+        for step in 0..100 {
+            controllers.advance(step << 20);
+            let _ = controllers.take(interrupts::Accepts { maskable: true, nmi: true });
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Queues and requests of a disk.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use vmm::fuzzing::Kind;
+
+fuzz_target!(|data: &[u8]| {
+    vmm::fuzzing::device(Kind::Block, data);
+});

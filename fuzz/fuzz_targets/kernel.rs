@@ -1,0 +1,8 @@
+//! Kernel images.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    vmm::fuzzing::kernel(data);
+});
