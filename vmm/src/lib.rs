@@ -48,7 +48,8 @@ pub use jail::{JailConfig, JailError};
 pub use kvm::KvmError;
 pub use legacy::boot_timer::BOOT_TIMER_PORT;
 pub use machine::{
-    BuildError, DeviceCounters, DeviceError, Handles, Piece, Plan, RunningVm, Slot, Vm, VmExit,
+    BuildError, DeviceCounters, DeviceError, Handles, Piece, Plan, RunningVm, Slot, Statistic, Statistics,
+    Vm, VmExit,
 };
 pub use memory::MemoryError;
 pub use process::{ProcessError, ProcessOptions, VmProcess};

@@ -20,6 +20,7 @@ use super::guest::{Guest, Maker, Restore};
 use super::http::{Request, Response, Status};
 use super::metrics::MetricsFile;
 use super::model::{Balloon, InstanceInfo, InstanceState, Logger, SnapshotCreate, SnapshotLoad, Version};
+use super::start_events::StartEvents;
 use super::{ApiError, metrics, route};
 use crate::config::{Engine, TapSource, VmConfig};
 use crate::machine::DeviceError;
@@ -63,6 +64,8 @@ impl Default for Options {
 pub(super) struct Controller {
     options: Options,
     maker: Box<dyn Maker>,
+    /// The steps of the start.
+    start: Arc<StartEvents>,
     /// What has been said before the start, or what the machine is.
     description: Description,
     /// Something other than logs and metrics has been configured.
@@ -73,10 +76,11 @@ pub(super) struct Controller {
 
 impl Controller {
     /// A controller that has no machine yet, but perhaps a description of one.
-    pub(super) fn new(options: Options, maker: Box<dyn Maker>) -> Self {
+    pub(super) fn new(options: Options, maker: Box<dyn Maker>, start: Arc<StartEvents>) -> Self {
         Self {
             options,
             maker,
+            start,
             description: Description::default(),
             configured: false,
             guest: None,
@@ -320,7 +324,7 @@ impl Controller {
     }
 
     fn figures(&self) -> metrics::Figures {
-        metrics::collect(self.guest.as_deref())
+        metrics::collect(self.guest.as_deref(), &self.start.seen())
     }
 
     /// Writes what has been counted since the last time.

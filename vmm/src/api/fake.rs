@@ -12,9 +12,11 @@ use super::controller::{Controller, LogControl, Options};
 use super::guest::{Guest, Maker, Restore};
 use super::http::{Method, Request, Response};
 use super::model::Logger;
+use super::start_events::StartEvents;
 use crate::config::{ConfigError, RateLimiterConfig, VmConfig};
 use crate::cpu::CpuError;
-use crate::machine::{BuildError, DeviceCounters, DeviceError, VmExit};
+use crate::events::{BootEvent, EventSink, Milestone};
+use crate::machine::{BuildError, DeviceCounters, DeviceError, Statistic, Statistics, VmExit};
 use crate::snapshot::{SnapshotError, SnapshotKind};
 use crate::virtio::{Balloon, Counter};
 
@@ -100,6 +102,14 @@ impl Guest for FakeGuest {
         vec![device("a", 3), device("b", 4)]
     }
 
+    fn statistics(&self) -> Vec<Statistics> {
+        let figure = |name: &str, value, is_now| Statistic { name: name.into(), value, is_now };
+        vec![Statistics {
+            group: "kvm_vm".into(),
+            figures: vec![figure("exits", 9, false), figure("pages", 5, true)],
+        }]
+    }
+
     fn exit_fd(&self) -> BorrowedFd<'_> {
         self.ended.as_fd()
     }
@@ -155,7 +165,10 @@ impl LogControl for Logs {
 pub(super) fn controller() -> (Controller, Log) {
     let log = Log::default();
     let options = Options { logs: Box::new(Logs), ..Options::default() };
-    (Controller::new(options, Box::new(FakeMaker(log.clone()))), log)
+    let events: Arc<Mutex<Vec<BootEvent>>> = Arc::default();
+    let start = StartEvents::before(events);
+    start.record(BootEvent { milestone: Milestone::FirstRun, at_ns: 11 });
+    (Controller::new(options, Box::new(FakeMaker(log.clone())), start), log)
 }
 
 /// The controller's answer.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use crate::config::{RateLimiterConfig, VmConfig};
 use crate::cpu::CpuError;
 use crate::events::EventSink;
-use crate::machine::{BuildError, DeviceCounters, DeviceError, RunningVm, Vm, VmExit};
+use crate::machine::{BuildError, DeviceCounters, DeviceError, RunningVm, Statistics, Vm, VmExit};
 use crate::snapshot::{Overrides, Snapshot, SnapshotError, SnapshotKind};
 use crate::virtio::Balloon;
 
@@ -44,6 +44,8 @@ pub(crate) trait Guest {
     fn balloon(&self) -> Option<Arc<Mutex<Balloon>>>;
     /// What its devices have counted.
     fn counters(&self) -> Vec<DeviceCounters>;
+    /// What the engine and the host count of it.
+    fn statistics(&self) -> Vec<Statistics>;
     /// Readable when it has ended.
     fn exit_fd(&self) -> BorrowedFd<'_>;
     /// How it ended, once it has.
@@ -99,6 +101,10 @@ impl Guest for RunningVm {
 
     fn counters(&self) -> Vec<DeviceCounters> {
         self.handles().counters()
+    }
+
+    fn statistics(&self) -> Vec<Statistics> {
+        self.statistics()
     }
 
     fn exit_fd(&self) -> BorrowedFd<'_> {

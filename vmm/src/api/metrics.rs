@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::ApiError;
 use super::guest::Guest;
+use crate::events::BootEvent;
 use crate::snapshot::wall_clock_ns;
 
 /// Figures of one device or part.
@@ -23,23 +24,31 @@ type Group = BTreeMap<String, u64>;
 pub(crate) struct Figures {
     /// When they were right: milliseconds since 1970.
     utc_timestamp_ms: u64,
+    /// Counts since the start.
     #[serde(flatten)]
-    groups: BTreeMap<String, Group>,
+    counted: BTreeMap<String, Group>,
+    /// How things are, where that is no count.
+    now: BTreeMap<String, Group>,
 }
 
 impl Figures {
     /// Adds `value` to a figure.
     pub(crate) fn add(&mut self, group: &str, name: &str, value: u64) {
-        let figure = self.groups.entry(group.to_owned()).or_default().entry(name.to_owned()).or_default();
+        let figure = self.counted.entry(group.to_owned()).or_default().entry(name.to_owned()).or_default();
         *figure = figure.wrapping_add(value);
+    }
+
+    /// Says how things are.
+    pub(crate) fn set(&mut self, group: &str, name: &str, value: u64) {
+        self.now.entry(group.to_owned()).or_default().insert(name.to_owned(), value);
     }
 
     /// What has been counted since `earlier`.
     fn since(&self, earlier: &Self) -> Self {
         let mut figures = self.clone();
-        for (name, group) in &mut figures.groups {
+        for (name, group) in &mut figures.counted {
             for (figure, value) in group {
-                let before = earlier.groups.get(name).and_then(|group| group.get(figure));
+                let before = earlier.counted.get(name).and_then(|group| group.get(figure));
                 *value = value.saturating_sub(before.copied().unwrap_or(0));
             }
         }
@@ -47,8 +56,8 @@ impl Figures {
     }
 }
 
-/// All that has been counted.
-pub(crate) fn collect(guest: Option<&dyn Guest>) -> Figures {
+/// All that has been counted, and when the steps of the start were.
+pub(crate) fn collect(guest: Option<&dyn Guest>, start: &[BootEvent]) -> Figures {
     let mut figures = Figures { utc_timestamp_ms: wall_clock_ns() / 1_000_000, ..Figures::default() };
     for device in guest.into_iter().flat_map(Guest::counters) {
         for counter in &device.counters {
@@ -57,6 +66,21 @@ pub(crate) fn collect(guest: Option<&dyn Guest>) -> Figures {
             if let Some(id) = &device.id {
                 figures.add(&format!("{}_{id}", device.kind), counter.name, counter.value);
             }
+        }
+    }
+    for group in guest.into_iter().flat_map(Guest::statistics) {
+        for figure in &group.figures {
+            if figure.is_now {
+                figures.set(&group.group, &figure.name, figure.value);
+            } else {
+                figures.add(&group.group, &figure.name, figure.value);
+            }
+        }
+    }
+    for BootEvent { milestone, at_ns } in start {
+        // A milestone without a name is a mark of the guest's.
+        if let Ok(serde_json::Value::String(name)) = serde_json::to_value(milestone) {
+            figures.set("boot_ns", &name, *at_ns);
         }
     }
     figures
@@ -114,7 +138,7 @@ mod tests {
         file.write(figures(5)).unwrap();
         file.write(figures(7)).unwrap();
         let text = std::fs::read_to_string(path).unwrap();
-        let line = |count| format!(r#"{{"utc_timestamp_ms":0,"block":{{"read_count":{count}}}}}"#);
+        let line = |count| format!(r#"{{"utc_timestamp_ms":0,"block":{{"read_count":{count}}},"now":{{}}}}"#);
         assert_eq!(text.lines().collect::<Vec<_>>(), [line(5), line(2)]);
     }
 

@@ -25,6 +25,7 @@ pub mod model;
 mod openapi_tests;
 mod route;
 mod server;
+mod start_events;
 
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixListener;
@@ -42,6 +43,7 @@ use crate::events::EventSink;
 use crate::machine::RunningVm;
 use controller::Controller;
 use guest::Machines;
+use start_events::StartEvents;
 
 /// Takes `bytes` as what a client sends, up to what its requests ask for.
 #[cfg(any(test, feature = "fuzzing"))]
@@ -90,7 +92,8 @@ pub fn serve(
     events: Arc<dyn EventSink>,
     stop: BorrowedFd<'_>,
 ) -> Result<Served, ServeError> {
-    let mut controller = Controller::new(options, Box::new(Machines(events)));
+    let start = StartEvents::before(events);
+    let mut controller = Controller::new(options, Box::new(Machines(start.clone())), start);
     match begin {
         Begin::Empty => {}
         Begin::Start(description) => {

@@ -1,6 +1,7 @@
 //! From an exit to an action. No VM needed: scripted exits test it.
 
 use crate::bus::Bus;
+use crate::cpu::exit_counts::ExitCounts;
 use crate::cpu::{Action, Exit};
 use crate::machine::Requests;
 
@@ -13,10 +14,15 @@ pub(crate) struct Machine {
     pub(crate) mmio: Bus,
     /// What devices and other threads ask of the vCPU.
     pub(crate) requests: std::sync::Arc<Requests>,
+    /// What each vCPU exited for.
+    pub(crate) exits: std::sync::Arc<[ExitCounts]>,
 }
 
 /// Carries out `exit` of vCPU `vcpu` on `machine` and says how that vCPU goes on.
 pub(crate) fn handle(exit: Exit<'_>, machine: &Machine, vcpu: u8) -> Action {
+    if let Some(exits) = machine.exits.get(usize::from(vcpu)) {
+        exits.count(&exit);
+    }
     match exit {
         Exit::PortRead { port, data } => machine.ports.read(port.into(), data),
         Exit::PortWrite { port, data } => machine.ports.write(port.into(), data),
@@ -37,7 +43,12 @@ mod tests {
     use crate::machine::VmExit;
 
     fn machine() -> Machine {
-        Machine { ports: Bus::default(), mmio: Bus::default(), requests: Arc::default() }
+        Machine {
+            ports: Bus::default(),
+            mmio: Bus::default(),
+            requests: Arc::default(),
+            exits: Arc::new([ExitCounts::default()]),
+        }
     }
 
     #[test]
@@ -50,6 +61,8 @@ mod tests {
         assert_eq!(status[0] & 0b10, 0, "the input buffer must be empty, or the guest waits");
         let exit = Exit::PortWrite { port: 0x64, data: &[0xfe] };
         assert_eq!(handle(exit, &machine, 0), Action::Stop(VmExit::Reset));
+        let counted: u64 = machine.exits[0].counters().iter().map(|counter| counter.value).sum();
+        assert_eq!(counted, 2);
     }
 
     #[test]

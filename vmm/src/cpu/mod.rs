@@ -9,6 +9,7 @@ pub(crate) mod confinement;
 pub(crate) mod cpuid;
 pub(crate) mod death;
 pub(crate) mod exit;
+pub(crate) mod exit_counts;
 pub(crate) mod halt_watch;
 pub(crate) mod msrs;
 pub(crate) mod page_walk;

@@ -13,7 +13,7 @@ use super::kick::Kicker;
 use super::port_access::port_access;
 use super::state::VcpuState;
 use super::without_hardware::{Repairs, SyscallWatch};
-use super::{Host, KvmError, KvmMachine, death, lapic, msrs, without_hardware};
+use super::{Host, KvmError, KvmMachine, KvmStats, death, lapic, msrs, without_hardware};
 use crate::boot::Entry;
 use crate::cpu::cpuid::Place;
 use crate::cpu::registers;
@@ -70,6 +70,11 @@ impl KvmCpu {
         self.fd.set_sregs(&sregs).map_err(KvmError::call("set system registers"))?;
         let general = registers::general_registers(entry);
         self.fd.set_regs(&general).map_err(KvmError::call("set general registers"))
+    }
+
+    /// What KVM counts of it, the vCPU `index`.
+    pub(crate) fn stats(&self, index: u8) -> Option<KvmStats> {
+        KvmStats::open(&self.fd, format!("kvm_vcpu{index}"))
     }
 
     /// Makes the vCPU the one that was saved, in a machine whose time is `elapsed_ns` later.

@@ -23,6 +23,7 @@ mod platform;
 mod port_access;
 mod ring3;
 mod state;
+mod stats;
 mod syscall_msrs;
 mod without_hardware;
 
@@ -36,6 +37,7 @@ use cpu::KvmCpu;
 use machine::KvmMachine;
 pub(crate) use platform::KvmPlatform;
 pub(crate) use ring3::{ExtendedState, Ring3, Ring3Exit, Ring3State};
+pub(crate) use stats::KvmStats;
 pub(crate) use syscall_msrs::SyscallMsrs;
 
 use crate::cpu::cpuid::{self, Place};

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::state::MachineState;
-use super::{Host, KvmCpu, KvmError, KvmMachine};
+use super::{Host, KvmCpu, KvmError, KvmMachine, KvmStats};
 use crate::cpu::cpuid::Place;
 use crate::cpu::{CpuEngine, Kick, Saved};
 use crate::interrupt::InterruptLine;
-use crate::machine::{Platform, Start};
+use crate::machine::{Platform, Start, Statistics};
 use crate::memory::GuestMemory;
 
 /// A machine of KVM, with everything in the kernel that can be.
@@ -19,6 +19,7 @@ pub(crate) struct KvmPlatform {
     memory: GuestMemory,
     /// Those of the vCPUs, once there are some.
     kickers: Vec<Arc<dyn Kick>>,
+    stats: Vec<KvmStats>,
 }
 
 impl KvmPlatform {
@@ -28,7 +29,7 @@ impl KvmPlatform {
     /// KVM refused.
     pub(crate) fn new(host: Host, memory: &GuestMemory) -> Result<Self, KvmError> {
         let machine = KvmMachine::create(&host)?;
-        Ok(Self { host, machine, memory: memory.clone(), kickers: Vec::new() })
+        Ok(Self { host, machine, memory: memory.clone(), kickers: Vec::new(), stats: Vec::new() })
     }
 }
 
@@ -57,6 +58,9 @@ impl Platform for KvmPlatform {
         let create = |id| KvmCpu::create(&self.host, &self.machine, &self.memory, Place { id, cpus });
         let cpus = (0..cpus).map(create).collect::<Result<Vec<_>, _>>()?;
         self.kickers = cpus.iter().map(CpuEngine::kicker).collect();
+        let stats = cpus.iter().zip(0..).filter_map(|(cpu, index)| cpu.stats(index));
+        self.stats =
+            KvmStats::open(&*self.machine.fd, "kvm_vm".to_owned()).into_iter().chain(stats).collect();
         match start {
             Start::Boot(entry) => {
                 for (cpu, entry) in
@@ -77,6 +81,10 @@ impl Platform for KvmPlatform {
 
     fn attend(&self) {
         self.machine.attend(&self.kickers);
+    }
+
+    fn statistics(&self) -> Vec<Statistics> {
+        self.stats.iter().map(KvmStats::read).collect()
     }
 
     fn save(&self) -> Result<Saved, KvmError> {

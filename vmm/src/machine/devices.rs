@@ -201,7 +201,7 @@ impl Devices {
             serial_config: config.serial.clone(),
             virtio_windows: Vec::new(),
             transports: Vec::new(),
-            handles: Handles::default(),
+            handles: Handles::of(config.vcpus),
             generation: GenerationId::place(memory, platform.interrupt_line(layout::GENERATION_IRQ)?)
                 .map_err(DeviceError::Generation)?,
         };
@@ -305,7 +305,12 @@ impl Devices {
             self.event_loop.add_subscriber(Box::new(input));
         }
         self.event_loop.add_subscriber(Box::new(HaltWatch::new(self.requests.clone(), kicker)?));
-        let machine = Machine { ports: self.ports, mmio: self.mmio, requests: self.requests };
+        let machine = Machine {
+            ports: self.ports,
+            mmio: self.mmio,
+            requests: self.requests,
+            exits: self.handles.exits.clone(),
+        };
         let placed = PlacedDevices {
             transports: self.transports,
             serial,

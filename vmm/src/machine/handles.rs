@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::devices::DeviceError;
 use crate::config::RateLimiterConfig;
+use crate::cpu::exit_counts::ExitCounts;
 use crate::virtio::attach::lock;
 use crate::virtio::device::SharedDevice;
 use crate::virtio::net::NetError;
@@ -41,9 +42,17 @@ pub struct Handles {
     disks: Vec<Arc<Mutex<Block>>>,
     nets: Vec<Arc<Mutex<Net>>>,
     all: Vec<Counted>,
+    /// What each vCPU exited for.
+    pub(super) exits: Arc<[ExitCounts]>,
 }
 
 impl Handles {
+    /// None yet, in a machine of so many vCPUs.
+    pub(super) fn of(vcpus: u8) -> Self {
+        let exits = (0..vcpus).map(|_| ExitCounts::default()).collect();
+        Self { exits, ..Self::default() }
+    }
+
     /// Keeps a disk.
     pub(super) fn keep_disk(&mut self, id: &str, disk: Block) -> SharedDevice {
         let disk = Arc::new(Mutex::new(disk));
@@ -119,14 +128,19 @@ impl Handles {
         Ok(lock(net).update_limits(receive, transmit).map_err(NetError::Timer)?)
     }
 
-    /// What each device has counted.
+    /// What each device and each vCPU has counted.
     pub fn counters(&self) -> Vec<DeviceCounters> {
         let counters = |counted: &Counted| DeviceCounters {
             kind: counted.kind,
             id: counted.id.clone(),
             counters: lock(&counted.device).counters(),
         };
-        self.all.iter().map(counters).collect()
+        let exits = self.exits.iter().enumerate().map(|(vcpu, exits)| DeviceCounters {
+            kind: "vcpu",
+            id: Some(vcpu.to_string()),
+            counters: exits.counters(),
+        });
+        self.all.iter().map(counters).chain(exits).collect()
     }
 }
 

@@ -15,6 +15,7 @@ mod plan;
 mod platform;
 mod requests;
 mod running;
+mod statistics;
 mod vcpus;
 
 pub use builder::{BuildError, Vm};
@@ -26,3 +27,4 @@ pub(crate) use requests::Requests;
 pub use requests::VmExit;
 pub use running::RunningVm;
 pub(crate) use running::raise;
+pub use statistics::{Statistic, Statistics};

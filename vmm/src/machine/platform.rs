@@ -2,6 +2,7 @@
 
 use vmm_sys_util::eventfd::EventFd;
 
+use super::Statistics;
 use crate::boot::Entry;
 use crate::config::Engine;
 use crate::cpu::{CpuEngine, Saved};
@@ -60,6 +61,11 @@ pub(crate) trait Platform: Send {
 
     /// What takes its time and the guest need not wait for. Called when the vCPUs run, by the thread that started them.
     fn attend(&self) {}
+
+    /// What the engine counts besides, by itself.
+    fn statistics(&self) -> Vec<Statistics> {
+        Vec::new()
+    }
 
     /// The state of what the vCPUs share: interrupt controllers, timer, clock. They are paused.
     ///

@@ -19,7 +19,7 @@ use super::builder::{BuildError, Vm};
 use super::devices::{DeviceError, PlacedDevices};
 use super::event_thread::EventThread;
 use super::vcpus::Vcpus;
-use super::{Handles, Platform, VmExit};
+use super::{Handles, Platform, Statistics, VmExit};
 use crate::config::VmConfig;
 use crate::console::terminal::RawTerminal;
 use crate::cpu::CpuError;
@@ -157,6 +157,11 @@ impl RunningVm {
         crate::memory::become_copy_of(&self.kept.memory, &file).map_err(SnapshotError::file("map", path))?;
         *ram = Ram::Private(file);
         Ok(())
+    }
+
+    /// What the engine and the host count of the machine.
+    pub fn statistics(&self) -> Vec<Statistics> {
+        self.kept.platform.statistics()
     }
 
     /// The devices that the caller has a say in.

@@ -11,8 +11,8 @@ use crate::boot::Entry;
 use crate::cpu::cpuid::Place;
 use crate::cpu::{CpuEngine, Saved};
 use crate::interrupt::InterruptLine;
-use crate::kvm::{Host, KvmError, Ring3};
-use crate::machine::{Platform, Start};
+use crate::kvm::{Host, KvmError, KvmStats, Ring3};
+use crate::machine::{Platform, Start, Statistics};
 use crate::memory::GuestMemory;
 
 /// For the guest's kernel: none of it runs speculatively, so it need not protect itself from that.
@@ -26,6 +26,7 @@ pub(crate) struct SoftPlatform {
     cpuid: kvm_bindings::CpuId,
     /// Until the CPU takes it.
     ring3: Option<Ring3>,
+    stats: Option<KvmStats>,
 }
 
 impl SoftPlatform {
@@ -35,7 +36,7 @@ impl SoftPlatform {
     /// KVM, which runs ring 3, refused.
     pub(crate) fn new(host: &Host, memory: &GuestMemory) -> Result<Self, KvmError> {
         let ring3 = Ring3::create(host, memory, &host.cpuid(Place::ALONE)?)?;
-        let cpuid = ring3.cpuid()?;
+        let (cpuid, stats) = (ring3.cpuid()?, ring3.stats());
         let attention = Arc::new(Attention::new(ring3.kicker()));
         let notified = attention.clone();
         let notify = move || {
@@ -44,7 +45,7 @@ impl SoftPlatform {
             }
         };
         let controllers = Controllers::new(Arc::new(notify), ring3.tsc_khz().into());
-        Ok(Self { memory: memory.clone(), controllers, attention, cpuid, ring3: Some(ring3) })
+        Ok(Self { memory: memory.clone(), controllers, attention, cpuid, ring3: Some(ring3), stats })
     }
 }
 
@@ -90,6 +91,10 @@ impl Platform for SoftPlatform {
             cpu.start_profile();
         }
         Ok(vec![Box::new(cpu)])
+    }
+
+    fn statistics(&self) -> Vec<Statistics> {
+        self.stats.iter().map(KvmStats::read).collect()
     }
 
     fn save(&self) -> Result<Saved, KvmError> {

@@ -165,6 +165,8 @@ fn figures_come_on_request_and_go_to_a_file() {
     }
     let figures = ask(&mut api, Get, "/metrics", "").body;
     assert!(figures.contains(r#""block":{"read_count":7},"block_a":{"read_count":3}"#), "{figures}");
+    let kvm = r#""kvm_vm":{"exits":9},"now":{"boot_ns":{"first_run":11},"kvm_vm":{"pages":5}}"#;
+    assert!(figures.contains(kvm), "{figures}");
     ask(&mut api, Put, "/actions", r#"{"action_type": "FlushMetrics"}"#);
     assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 1);
 }

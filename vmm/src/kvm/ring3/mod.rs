@@ -42,7 +42,7 @@ pub(crate) use extended::ExtendedState;
 
 use super::kick::Kicker;
 use super::syscall_msrs::{MSRS, SyscallMsrs};
-use super::{Host, KvmError, death, machine, msrs};
+use super::{Host, KvmError, KvmStats, death, machine, msrs};
 use crate::cpu::{Action, CpuError, Exit, Kick};
 use crate::memory::GuestMemory;
 use crate::sys::tsc::tsc;
@@ -133,6 +133,11 @@ impl Ring3 {
     /// looked for between two calls of [`Self::enter`]: some kicks end ring 3 without being reported as such.
     pub(crate) fn kicker(&self) -> Arc<dyn Kick> {
         self.kicker.clone()
+    }
+
+    /// What KVM counts of the vCPU that runs ring 3.
+    pub(crate) fn stats(&self) -> Option<KvmStats> {
+        KvmStats::open(&self.vcpu, "kvm_vcpu0".to_owned())
     }
 
     /// What CPUID says, as far as KVM tells. It may have put back features that programs can use regardless.
