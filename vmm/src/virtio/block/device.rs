@@ -1,4 +1,5 @@
-//! The block device: features, queues, and what the host may change while it runs. Requests are `model.rs`'s business.
+//! The block device: features, queues, and what the host may change while it runs. `serving.rs` serves the
+//! queues.
 
 use std::io;
 use std::path::Path;
@@ -10,18 +11,18 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_WRITE_ZEROES,
 };
 
-use crate::virtio::block::async_io::{AsyncIo, Begun, Complete, Pending};
+use crate::virtio::block::async_io::AsyncIo;
 use crate::virtio::block::config;
 use crate::virtio::block::disk::BlockError;
 use crate::virtio::block::disk_config::{CacheMode, DiskConfig, IoEngine, MAX_QUEUES};
-use crate::virtio::block::model::{Model, Taken};
+use crate::virtio::block::model::Model;
 use crate::virtio::config_space;
 use crate::virtio::device::{
     ActivateError, Activation, Counter, QueuePosition, VirtioDevice, Watch, device_type,
 };
 use crate::virtio::interrupt::Interrupt;
 use crate::virtio::rate_limit::RateLimiterConfig;
-use crate::virtio::virtqueue::{Served, VirtQueue};
+use crate::virtio::virtqueue::VirtQueue;
 
 /// Descriptors in a request queue.
 pub const QUEUE_SIZE: u16 = 256;
@@ -33,21 +34,21 @@ pub(super) const RING: u32 = 1;
 /// A virtio disk.
 #[derive(Debug)]
 pub struct Block {
-    model: Model,
-    queue_sizes: Vec<u16>,
-    active: Option<Active>,
-    async_io: Option<AsyncIo>,
+    pub(super) model: Model,
+    pub(super) queue_sizes: Vec<u16>,
+    pub(super) active: Option<Active>,
+    pub(super) async_io: Option<AsyncIo>,
     /// What the event loop is to be told.
-    watches: Vec<Watch>,
+    pub(super) watches: Vec<Watch>,
 }
 
 /// What exists only while the device is active.
 #[derive(Debug)]
-struct Active {
-    queues: Vec<VirtQueue>,
+pub(super) struct Active {
+    pub(super) queues: Vec<VirtQueue>,
     interrupt: Arc<Interrupt>,
     /// The ring was full: there may be chains left in some queue.
-    stalled: bool,
+    pub(super) stalled: bool,
 }
 
 impl Block {
@@ -109,107 +110,8 @@ impl Block {
         Ok(())
     }
 
-    fn wake_queues(&self) {
+    pub(super) fn wake_queues(&self) {
         self.active.iter().flat_map(|active| &active.queues).for_each(VirtQueue::wake);
-    }
-
-    /// The driver has queued something.
-    pub(super) fn on_queue_event(&mut self, index: usize) {
-        self.model.counters.queue_event_count += 1;
-        self.process_queue(index);
-    }
-
-    /// Requests that waited for the rate limit may go on.
-    pub(super) fn on_limit(&mut self) {
-        self.model.counters.rate_limiter_event_count += 1;
-        self.model.limiter.on_timer();
-        (0..self.queue_sizes.len()).for_each(|index| self.process_queue(index));
-    }
-
-    /// Serves what the driver has queued.
-    fn process_queue(&mut self, index: usize) {
-        let Self { model, active: Some(active), async_io, .. } = self else { return };
-        let Some(queue) = active.queues.get_mut(index) else { return };
-        let stalled = &mut active.stalled;
-        queue.serve_each(|memory, chain| {
-            if async_io.as_ref().is_some_and(|ring| !ring.has_room()) {
-                model.counters.io_engine_throttled_events += 1;
-                *stalled = true;
-                return Served::NotNow;
-            }
-            let head = chain.head;
-            let (operation, status) = match model.take(memory, chain) {
-                Taken::Answered(written) => return Served::Done(written),
-                Taken::NotNow => return Served::NotNow,
-                Taken::Work(operation, status) => (operation, status),
-            };
-            let begun = match async_io {
-                Some(ring) => ring.begin(model, memory, (index, head), operation, status),
-                None => Begun::NotForRing(operation, status),
-            };
-            match begun {
-                Begun::InRing => Served::Kept,
-                Begun::NotForRing(operation, status) => {
-                    Served::Done(model.execute(memory, operation, &status))
-                }
-            }
-        });
-        self.complete(AsyncIo::submit);
-    }
-
-    /// Requests in the ring are complete.
-    pub(super) fn on_ring(&mut self) {
-        // Also while the device is not active, or the event would come for ever.
-        self.async_io.iter().for_each(AsyncIo::acknowledge);
-        self.complete(|ring, answer| {
-            ring.collect(answer);
-            Ok(())
-        });
-    }
-
-    /// Waits until nothing is in progress.
-    fn finish_all(&mut self) {
-        self.complete(AsyncIo::drain);
-    }
-
-    /// Answers what `collect` gets from the ring.
-    fn complete(&mut self, collect: impl FnOnce(&mut AsyncIo, &mut Complete<'_>) -> io::Result<()>) {
-        let Self { model, active: Some(active), async_io: Some(ring), .. } = self else { return };
-        let mut answered = [false; MAX_QUEUES as usize];
-        let mut answer = |pending: Pending, result| {
-            let (index, head) = (pending.queue, pending.head);
-            if let Some(queue) = active.queues.get_mut(index) {
-                let written = pending.conclude(model, queue.memory(), result);
-                queue.add_used(head, written);
-                answered[index] = true;
-            }
-        };
-        let failure = collect(ring, &mut answer).err();
-        if failure.is_some() {
-            ring.give_up(&mut answer);
-        }
-        for (queue, answered) in active.queues.iter_mut().zip(answered) {
-            if answered {
-                queue.signal();
-            }
-        }
-        if active.stalled && ring.has_room() {
-            active.stalled = false;
-            active.queues.iter().for_each(VirtQueue::wake);
-        }
-        if let Some(error) = failure {
-            self.stop_ring(&error);
-        }
-    }
-
-    /// Goes on without a ring.
-    fn stop_ring(&mut self, error: &io::Error) {
-        let path = self.model.disk.path().display();
-        tracing::warn!(%error, %path, "io_uring fails; the disk goes on without it");
-        if let Some(ring) = self.async_io.take() {
-            self.watches.push(Watch::Close(ring.into_fd()));
-        }
-        self.wake_queues();
     }
 
     pub(super) fn collect_watches(&mut self) -> Vec<Watch> {

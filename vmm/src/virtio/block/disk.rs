@@ -1,6 +1,6 @@
 //! The host side of a disk: a raw file or block device.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -89,13 +89,7 @@ impl Disk {
 
     fn open_path(path: &Path, read_only: bool) -> Result<Self, BlockError> {
         let failed = |source| BlockError::Open { path: path.to_owned(), source };
-        // O_NONBLOCK: opening a pipe by mistake must not hang. It has no effect on files and block devices.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(!read_only)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)
-            .map_err(failed)?;
+        let file = open_file(path, read_only).map_err(failed)?;
         let kind = file.metadata().map_err(failed)?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(BlockError::NotADisk { path: path.to_owned() });
@@ -128,17 +122,21 @@ impl Disk {
     }
 
     fn is_at(&self, path: &Path) -> bool {
-        let identity = |data: std::fs::Metadata| (data.dev(), data.ino());
         path == self.path && !path.exists()
             || matches!(
-                (self.file.metadata().map(identity), path.metadata().map(identity)),
-                (Ok(own), Ok(other)) if own == other
+                (self.file.metadata(), path.metadata()),
+                (Ok(own), Ok(other)) if identity(&own) == identity(&other)
             )
     }
 
-    /// A ring for the file.
+    /// A ring for the file, which is opened once more for it: the kernel closes a ring's file some time after the ring,
+    /// and the lock, which belongs to the first opening, must not last that long.
     pub(super) fn ring<T>(&self, done: impl AsFd, capacity: u16) -> io::Result<FileRing<T>> {
-        FileRing::new(&self.file, done, capacity)
+        let again = open_file(&self.path, self.read_only)?;
+        if identity(&again.metadata()?) != identity(&self.file.metadata()?) {
+            return Err(io::Error::other("there is another file in its place by now"));
+        }
+        FileRing::new(&again, done, capacity)
     }
 
     /// Where it was opened.
@@ -241,6 +239,16 @@ impl Disk {
         }
         Ok(sector * SECTOR_SIZE)
     }
+}
+
+fn open_file(path: &Path, read_only: bool) -> io::Result<File> {
+    // O_NONBLOCK: opening a pipe by mistake must not hang. It has no effect on files and block devices.
+    OpenOptions::new().read(true).write(!read_only).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+/// What tells a file from all others.
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }
 
 /// The size of a disk in sectors.

@@ -1,7 +1,7 @@
 //! virtio-block: a disk backed by a raw file or block device (virtio 1.2, section 5.2).
 //!
 //! `request.rs` parses, `model.rs` executes and answers, `disk.rs` and `zeroes.rs` are the host's file, `device.rs` owns the
-//! queues, `async_io.rs` the requests that are in a ring.
+//! queues, `serving.rs` serves them, `async_io.rs` holds the requests that are in a ring.
 
 mod async_io;
 pub mod config;
@@ -12,6 +12,7 @@ pub mod disk_config;
 mod event_handler;
 mod model;
 pub mod request;
+mod serving;
 mod zeroes;
 
 pub use device::Block;

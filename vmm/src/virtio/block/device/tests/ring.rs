@@ -108,3 +108,17 @@ fn writes_are_durable_without_flushes_where_the_driver_knows_none() {
     assert_eq!(fixture.request(VIRTIO_BLK_T_OUT, 1, Readable(buffer, 512)), (OK, 1));
     assert_eq!(fixture.sector(1), [0xab; 512]);
 }
+
+#[test]
+fn a_disk_that_is_closed_is_free_at_once() {
+    let mut fixture = ring_disk();
+    let buffer = fixture.driver.allocate(512);
+    for _ in 0..20 {
+        assert_eq!(fixture.request(VIRTIO_BLK_T_IN, 3, Writable(buffer, 512)), (OK, 513));
+        let Fixture { driver, block, file } = fixture;
+        drop((driver, block));
+        let config = DiskConfig { io_engine: IoEngine::Async, ..DiskConfig::new(file.path()) };
+        let block = Arc::new(Mutex::new(Block::open(&config).unwrap()));
+        fixture = Fixture { driver: Driver::started_sharing(block.clone()), block, file };
+    }
+}
