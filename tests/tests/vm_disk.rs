@@ -36,11 +36,11 @@ struct Guest {
 }
 
 impl Guest {
-    fn boot(host: &Host, script: &str, options: &str) -> Self {
+    fn boot(host: &Host, (name, script): (&str, &str), options: &str) -> Self {
         let script = format!(
             "/bin/busybox --install -s /bin\nexport PATH=/bin\nmount -t devtmpfs dev /dev\nmount -t sysfs sys /sys\n{script}"
         );
-        let initrd = initramfs_with(&host.path(""), &script);
+        let initrd = initramfs_with(&host.path(name), &script);
         let mut boot = host.carve(&["vm", "boot", "--memory", "128"]);
         boot.arg("--kernel").arg(kernel().expect("the host has one")).arg("--initrd").arg(initrd);
         boot.arg("--disk").arg(format!("{},id=root,{options}", host.path("root").display()));
@@ -84,20 +84,20 @@ impl Drop for Guest {
 
 /// Bytes that the file takes on the host.
 fn taken(path: &Path) -> u64 {
-    File::open(path).unwrap().sync_all().unwrap();
-    fs::metadata(path).unwrap().blocks() * 512
+    File::open(path).and_then(|file| file.sync_all()).expect("it is there");
+    fs::metadata(path).expect("it is there").blocks() * 512
 }
 
 fn survives_flushes_and_gives_back(options: &str) {
     let Some(host) = Host::for_vms_with(Engine::Soft) else { return };
     let (root, data) = (host.path("root"), host.path("data"));
-    File::create(&root).unwrap().set_len(64 * MIB).unwrap();
+    File::create(&root).expect("it is there").set_len(64 * MIB).expect("it is there");
     let made =
         Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&root).status().expect("e2fsprogs is installed");
     assert!(made.success());
-    fs::write(&data, vec![0xaa; usize::try_from(8 * MIB).unwrap()]).unwrap();
+    fs::write(&data, vec![0xaa; 8 << 20]).expect("it is there");
 
-    let mut guest = Guest::boot(&host, FIRST, options);
+    let mut guest = Guest::boot(&host, ("first", FIRST), options);
     guest.until("state: filled");
     let filled = taken(&root);
     assert!(filled >= 32 * MIB, "{filled} bytes");
@@ -105,15 +105,15 @@ fn survives_flushes_and_gives_back(options: &str) {
     guest.until("state: given back");
     assert!(taken(&root) + 30 * MIB <= filled, "{} bytes of {filled} are left", taken(&root));
     assert!(taken(&data) < MIB, "{} bytes are left of the discarded disk", taken(&data));
-    assert_eq!(fs::metadata(&data).unwrap().len(), 8 * MIB);
+    assert_eq!(fs::metadata(&data).expect("it is there").len(), 8 * MIB);
     guest.go_on();
     let said = guest.until("state: flushed");
     assert!(said.iter().any(|line| line == "serial: root"), "no serial in {said:?}");
     guest.kill();
 
-    let mut guest = Guest::boot(&host, SECOND, options);
+    let mut guest = Guest::boot(&host, ("second", SECOND), options);
     guest.until("kept: precious");
-    assert!(guest.process.wait().unwrap().success());
+    assert!(guest.process.wait().expect("it is there").success());
 }
 
 #[test]

@@ -60,6 +60,10 @@ const MAIN: &[Allowed] = &[
     any(libc::SYS_poll, "waiting for the parent and for the guest's end"),
     any(libc::SYS_ppoll, "the same with a time limit"),
     any(libc::SYS_recvmsg, "what the parent says"),
+    any(libc::SYS_io_uring_enter, "a snapshot waits for the disks' requests"),
+    any(libc::SYS_preadv, "a request of which the ring has done a part"),
+    any(libc::SYS_pwritev, "the same"),
+    any(libc::SYS_fdatasync, "the same"),
     only(libc::SYS_ioctl, Only::OneOf(1, requests::MAIN), "what vCPUs share, for snapshots"),
 ];
 
@@ -101,6 +105,7 @@ const DEVICES: &[Allowed] = &[
 ];
 
 const VCPU: &[Allowed] = &[
+    any(libc::SYS_io_uring_enter, "a disk's reset waits for its requests"),
     only(libc::SYS_ioctl, Only::OneOf(1, requests::VCPU), "running the guest"),
     only(libc::SYS_ioctl, Only::OneOf(1, requests::ACTIVATION), "offloads of a tap whose driver starts"),
     any(libc::SYS_timer_create, "the software engine's alarm"),

@@ -1,7 +1,6 @@
 //! The block device: features, queues, and what the host may change while it runs. `serving.rs` serves the
 //! queues.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -165,8 +164,14 @@ impl VirtioDevice for Block {
     }
 
     fn reset(&mut self) {
-        self.finish_all();
+        // What is in progress may touch guest memory until it is complete; nobody wants an answer any more.
         self.active = None;
+        if let Some(ring) = &mut self.async_io
+            && let Err(error) = ring.drain(&mut |_, _| {})
+        {
+            ring.give_up(&mut |_, _| {});
+            self.stop_ring(&error);
+        }
     }
 
     fn positions(&mut self) -> Vec<QueuePosition> {
@@ -181,14 +186,20 @@ impl VirtioDevice for Block {
 
 /// A ring, where one is wanted and to be had.
 fn async_io(wanted: IoEngine, model: &Model) -> Option<AsyncIo> {
-    if wanted != IoEngine::Async {
+    if wanted == IoEngine::Sync {
         return None;
     }
-    let without = |error: &io::Error| {
-        let path = model.disk.path().display();
-        tracing::warn!(%error, %path, "no io_uring on this host; the disk is served without it");
-    };
-    AsyncIo::new(&model.disk).inspect_err(without).ok()
+    let path = model.disk.path().display();
+    match AsyncIo::new(&model.disk) {
+        Ok(ring) => return Some(ring),
+        Err(error) if wanted == IoEngine::Async => {
+            tracing::warn!(%error, %path, "no io_uring on this host; the disk is served without it");
+        }
+        Err(error) => {
+            tracing::info!(%error, %path, "no io_uring on this host; the disk is served without it")
+        }
+    }
+    None
 }
 
 #[cfg(test)]

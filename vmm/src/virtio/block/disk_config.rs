@@ -57,12 +57,13 @@ impl DiskConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IoEngine {
-    /// The VMM's choice.
+    /// Through io_uring where the host has it (docs/decisions/0009-disks-through-io-uring.md).
     #[default]
     Auto,
     /// One request after the other, in the thread that serves all devices.
     Sync,
-    /// Through io_uring: many at once, while other devices go on. Where the host has none, like [`Self::Sync`].
+    /// Through io_uring: many at once, while other devices go on. Where the host has none, like [`Self::Sync`], with a
+    /// warning.
     Async,
 }
 

@@ -40,7 +40,8 @@ fn disk_with(change: impl FnOnce(&mut DiskConfig)) -> Fixture {
     for sector in 0..SECTORS {
         file.write_all(&[sector as u8; 512]).unwrap();
     }
-    let mut config = DiskConfig { id: "layer-0".into(), ..DiskConfig::new(file.path()) };
+    let mut config =
+        DiskConfig { id: "layer-0".into(), io_engine: IoEngine::Sync, ..DiskConfig::new(file.path()) };
     change(&mut config);
     let block = Arc::new(Mutex::new(Block::open(&config).unwrap()));
     Fixture { driver: Driver::started_sharing(block.clone()), block, file }

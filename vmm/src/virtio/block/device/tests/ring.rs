@@ -1,5 +1,7 @@
 //! What is special where requests go through a ring. On a host without io_uring the same holds without one.
 
+use std::io;
+
 use super::*;
 
 fn ring_disk() -> Fixture {
