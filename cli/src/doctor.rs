@@ -1,9 +1,11 @@
 //! `carve doctor`: what this host offers for each model, and what to do about what it lacks.
 
+mod vm;
+
 use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -21,9 +23,18 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  carve doctor\n  carve doctor --format json\n\nExit status: 1 when a model cannot run here."
+    after_help = "Examples:\n  carve doctor\n  carve doctor --format json\n  carve doctor --vm                  boots virtual machines and examines them: a report to add to a bug\n\nExit status: 1 when a model cannot run here, or with --vm when a check failed."
 )]
 pub(crate) struct Args {
+    /// Boot virtual machines with each engine, examine them from within, and report
+    #[arg(long)]
+    vm: bool,
+    /// Examine also what takes minutes: guests whose kernel this host's KVM emulates
+    #[arg(long, requires = "vm")]
+    slow: bool,
+    /// Directory of vmlinux and initramfs.cpio, with --vm
+    #[arg(long, env = "CARVE_GUEST_DIR", value_name = "DIR")]
+    guest_dir: Option<PathBuf>,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -40,6 +51,9 @@ struct Finding {
 const BOTH: &[Model] = &[Model::Container, Model::Vm];
 
 pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<Exit> {
+    if args.vm {
+        return vm::run(args);
+    }
     let findings = findings(root);
     let can = |model: Model| !findings.iter().any(|f| f.found.is_err() && f.needed_by.contains(&model));
     match args.format {

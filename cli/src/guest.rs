@@ -10,8 +10,8 @@ use crate::jail_flag::JailFlag;
 
 /// Directories to look in, after `CARVE_GUEST_DIR` and those beside the binary.
 const INSTALLED: &str = "/usr/lib/carve/guest";
-const KERNEL: &str = "vmlinux";
-const INITRAMFS: &str = "initramfs.cpio";
+pub(crate) const KERNEL: &str = "vmlinux";
+pub(crate) const INITRAMFS: &str = "initramfs.cpio";
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]

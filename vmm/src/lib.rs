@@ -45,7 +45,7 @@ pub use console::Size as ConsoleSize;
 pub use cpu::{CpuError, Death};
 pub use events::{BootEvent, EventSink, Milestone};
 pub use jail::{JailConfig, JailError};
-pub use kvm::KvmError;
+pub use kvm::{KvmError, KvmSurvey};
 pub use legacy::boot_timer::BOOT_TIMER_PORT;
 pub use machine::{
     BuildError, DeviceCounters, DeviceError, Handles, Piece, Plan, RunningVm, Slot, Statistic, Statistics,

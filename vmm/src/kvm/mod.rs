@@ -24,6 +24,7 @@ mod port_access;
 mod ring3;
 mod state;
 mod stats;
+mod survey;
 mod syscall_msrs;
 mod without_hardware;
 
@@ -38,6 +39,7 @@ use machine::KvmMachine;
 pub(crate) use platform::KvmPlatform;
 pub(crate) use ring3::{ExtendedState, Ring3, Ring3Exit, Ring3State};
 pub(crate) use stats::KvmStats;
+pub use survey::KvmSurvey;
 pub(crate) use syscall_msrs::SyscallMsrs;
 
 use crate::cpu::cpuid::{self, Place};

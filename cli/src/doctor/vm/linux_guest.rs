@@ -1,0 +1,186 @@
+//! The guest kernel, with the agent that examines its machine; then a snapshot of it, and a machine that goes on from
+//! there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use agent::self_test::{BLOCK, Line, WORD};
+
+use super::machine::{Machine, carve};
+use super::report::Check;
+
+/// How much the guest's clock may lose on the way from one machine to the next: its lines take their time on a busy host.
+const LOSS_MS: i128 = 2000;
+/// How much it may differ from the host's, as a part of the patience: a kernel that starts slowly loses ticks until it
+/// has found its clock. The agent sets the clock of a machine with an app.
+const SKEW_OF_PATIENCE: u32 = 30;
+/// RAM in MiB.
+const MEMORY: &str = "128";
+/// Ticks before the snapshot, so that it is of a machine that has been running.
+const TICKS: u64 = 3;
+
+/// A machine to be.
+pub(super) struct LinuxGuest<'a> {
+    pub(super) engine: &'static str,
+    pub(super) cpus: u8,
+    pub(super) kernel: PathBuf,
+    pub(super) initramfs: PathBuf,
+    /// Its network card's tap, or why it has none.
+    pub(super) tap: Result<&'a str, &'a str>,
+    /// How long each step may take.
+    pub(super) patience: Duration,
+    /// For files.
+    pub(super) dir: &'a Path,
+}
+
+impl LinuxGuest<'_> {
+    /// Boots it and adds what is found to `checks`.
+    pub(super) fn examine(&self, checks: &mut Vec<Check>) {
+        if let Err(reason) = self.tap {
+            checks.push(Check::skipped(self.engine, "network", reason));
+        }
+        if let Err((what, problem)) = self.try_examine(checks) {
+            checks.push(Check::new(self.engine, what, Err(problem)));
+        }
+    }
+
+    /// The error is that of the step that all others need.
+    fn try_examine(&self, checks: &mut Vec<Check>) -> Result<(), (&'static str, String)> {
+        let disk = self.path("disk");
+        let pattern: Vec<u8> = (0..BLOCK).map(|at| (at % 251).to_le_bytes()[0]).collect();
+        let whole = [&pattern[..], &[0; BLOCK * 15]].concat();
+        fs::write(&disk, whole).map_err(|e| ("disk", format!("cannot write {}: {e}", disk.display())))?;
+
+        let started = Machine::start(&mut self.boot(&disk));
+        let mut machine = started.map_err(|e| ("boot", e))?;
+        let mut line = machine.wait_for(self.patience, Line::parse).map_err(|e| ("boot", e))?;
+        checks.push(self.ok("boot", "from the command to the agent's first finding").took(machine.age()));
+        while let Line::Check { name, finding, took_us } = line {
+            let finding = if name == "cpus" { self.judge_cpus(finding) } else { finding };
+            checks.push(Check::new(self.engine, &name, finding).took(Duration::from_micros(took_us)));
+            line = machine.wait_for(self.patience, Line::parse).map_err(|e| ("self-test", e))?;
+        }
+        let skew = skew_ms(&line);
+        checks.push(self.clock(
+            "clock",
+            skew,
+            0,
+            (self.patience / SKEW_OF_PATIENCE).as_millis().cast_signed(),
+        ));
+        let ticked = machine.wait_for(self.patience, |line| tick(line).filter(|tick| *tick >= TICKS));
+        let ticked = ticked.map_err(|e| ("ticks", e))?;
+
+        let took = self.take_snapshot().map_err(|e| ("snapshot", e))?;
+        checks.push(self.ok("snapshot", "128 MiB, paused, written").took(took));
+        let last = machine.kill().iter().filter_map(|line| tick(line)).max().unwrap_or(ticked);
+        checks.push(self.written(&disk, &pattern));
+
+        let mut restored = Machine::start(&mut self.restore()).map_err(|e| ("restore", e))?;
+        let next =
+            restored.wait_for(self.patience, |text| Line::parse(text).filter(|_| tick(text).is_some()));
+        let next = next.map_err(|e| ("restore", e))?;
+        let took = restored.age();
+        let Line::Tick { number, .. } = &next else { return Ok(()) };
+        let goes_on =
+            format!("tick {number} of a new machine after {last} of the old one; from the command to it");
+        let goes_on = if *number > last { Ok(goes_on) } else { Err(goes_on) };
+        checks.push(Check::new(self.engine, "restore", goes_on).took(took));
+        checks.push(self.clock("clock after it", skew_ms(&next), skew, LOSS_MS));
+        Ok(())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{}-{name}", self.engine))
+    }
+
+    fn ok(&self, what: &str, finding: &str) -> Check {
+        Check::new(self.engine, what, Ok(finding.to_owned()))
+    }
+
+    fn boot(&self, disk: &Path) -> Command {
+        let cpus = self.cpus.to_string();
+        let words = format!("quiet -- {WORD}");
+        let mut boot = carve(&["vm", "boot", "--engine", self.engine, "--cpus", &cpus, "--memory", MEMORY]);
+        boot.args(["--cmdline", &words, "--rng"]).arg("--kernel").arg(&self.kernel);
+        boot.arg("--initrd").arg(&self.initramfs).arg("--disk").arg(disk);
+        boot.arg("--vsock").arg(self.path("vsock")).arg("--api-sock").arg(self.path("api"));
+        if let Ok(tap) = self.tap {
+            boot.arg("--net").arg(format!("tap={tap}"));
+        }
+        boot
+    }
+
+    /// Takes it, and says how long that took.
+    fn take_snapshot(&self) -> Result<Duration, String> {
+        let start = Instant::now();
+        let mut command = carve(&["vm", "snapshot"]);
+        command.arg("--api-sock").arg(self.path("api"));
+        Machine::start(self.files(&mut command))?.wait(self.patience)?;
+        Ok(start.elapsed())
+    }
+
+    fn restore(&self) -> Command {
+        // The old machine's socket may still be there.
+        let _ = fs::remove_file(self.path("vsock"));
+        let mut command = carve(&["vm", "restore"]);
+        self.files(&mut command);
+        command
+    }
+
+    /// Adds the snapshot's files.
+    fn files<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command.arg("--state").arg(self.path("state")).arg("--memory").arg(self.path("memory"))
+    }
+
+    fn judge_cpus(&self, finding: Result<String, String>) -> Result<String, String> {
+        let expected = format!("{},", self.cpus);
+        match finding {
+            Ok(text) if !text.starts_with(&expected) => Err(format!("{text}, instead of {}", self.cpus)),
+            finding => finding,
+        }
+    }
+
+    /// Whether the guest's clock is where it was or should be.
+    fn clock(&self, what: &str, skew: i128, expected: i128, limit: i128) -> Check {
+        let finding = format!("{skew} ms from the host's, the line's way included");
+        let finding = if (skew - expected).abs() <= limit {
+            Ok(finding)
+        } else {
+            Err(format!("{finding}; at most {limit} ms from {expected} are expected"))
+        };
+        Check::new(self.engine, what, finding)
+    }
+
+    /// Whether the host's file has what the guest wrote and flushed.
+    fn written(&self, disk: &Path, pattern: &[u8]) -> Check {
+        let found = fs::read(disk).map_err(|e| e.to_string()).and_then(|bytes| {
+            let expected = pattern.iter().map(|byte| !byte);
+            let is_there = bytes.iter().skip(BLOCK).take(BLOCK).copied().eq(expected);
+            if is_there {
+                Ok("what the guest wrote is there".to_owned())
+            } else {
+                Err("not what the guest wrote".to_owned())
+            }
+        });
+        Check::new(self.engine, "disk's file", found)
+    }
+}
+
+/// By how many milliseconds the guest's clock is ahead of the host's, by a line that is a tick.
+fn skew_ms(line: &Line) -> i128 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    match line {
+        Line::Tick { wall_ms, .. } => i128::from(*wall_ms) - now.as_millis().cast_signed(),
+        Line::Check { .. } => 0,
+    }
+}
+
+/// The number of a line that is a tick.
+fn tick(line: &str) -> Option<u64> {
+    match Line::parse(line)? {
+        Line::Tick { number, .. } => Some(number),
+        Line::Check { .. } => None,
+    }
+}
