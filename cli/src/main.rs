@@ -14,6 +14,7 @@ mod guest;
 mod image;
 mod inspect;
 mod jail_flag;
+mod logs;
 mod monitor;
 mod progress;
 mod ps;
@@ -24,7 +25,7 @@ mod stop;
 mod vm;
 mod vm_process;
 
-use std::{io::IsTerminal, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
@@ -92,15 +93,7 @@ fn main() -> std::process::ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),
     };
-    let logs = tracing_subscriber::EnvFilter::try_from_env("CARVE_LOG").unwrap_or_else(|_| "warn".into());
-    let on_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(logs)
-        .with_writer(std::io::stderr)
-        .with_ansi(on_terminal)
-        .without_time()
-        .with_target(false)
-        .init();
+    let logs = logs::start();
     let root = cli.root();
     let result: anyhow::Result<Exit> = match cli.command {
         Command::Run(args) => run::run(&root, *args),
@@ -110,7 +103,7 @@ fn main() -> std::process::ExitCode {
         Command::Inspect(args) => inspect::run(&root, &args),
         Command::Stats(args) => stats::run(&root, &args),
         Command::Image(args) => image::run(&root, args),
-        Command::Vm(args) => vm::run(*args),
+        Command::Vm(args) => vm::run(*args, logs),
         Command::Bench(args) => bench::run(&root, args),
         Command::Doctor(args) => doctor::run(&root, &args),
         Command::Completion(args) => completion::run(&args),

@@ -5,6 +5,7 @@
 mod balloon;
 mod balloon_flag;
 mod boot;
+mod console;
 mod console_flag;
 mod control;
 mod control_socket;
@@ -29,6 +30,7 @@ mod vsock_flag;
 use clap::Subcommand;
 
 use crate::exit::Exit;
+use crate::logs::Logs;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -59,23 +61,26 @@ enum Verb {
     Stats(stats::Args),
     /// Resize a machine's memory balloon, or show what it has
     Balloon(balloon::Args),
+    /// Be the terminal of a machine whose console is at a socket
+    Console(console::Args),
     /// Write a machine to two files, from which others can start
     Snapshot(snapshot::Args),
     /// Lay a diff snapshot's memory over that of the one before
     Rebase(rebase::Args),
 }
 
-pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: Args, logs: Logs) -> anyhow::Result<Exit> {
     match args.verb {
-        Verb::Boot(args) => boot::run(args),
+        Verb::Boot(args) => boot::run(args, logs),
         Verb::Profile(args) => profile::run(args),
-        Verb::Serve(args) => serve::run(args),
-        Verb::Restore(args) => restore::run(args),
+        Verb::Serve(args) => serve::run(args, logs),
+        Verb::Restore(args) => restore::run(args, logs),
         Verb::Pause(args) => control::pause(&args),
         Verb::Resume(args) => control::resume(&args),
         Verb::Stop(args) => control::stop(&args),
         Verb::Stats(args) => stats::run(&args),
         Verb::Balloon(args) => balloon::run(&args),
+        Verb::Console(args) => console::run(&args),
         Verb::Snapshot(args) => snapshot::run(&args),
         Verb::Rebase(args) => rebase::run(&args),
     }

@@ -59,7 +59,7 @@ fn the_commands_of_firecrackers_guide_start_a_guest() {
     }
     let script =
         "echo the root file system is there: $(/bin/busybox stat -f -c %T /)\n/bin/busybox reboot -f";
-    initramfs_with(&host.path(""), script);
+    let _archive = initramfs_with(&host.path(""), script);
     let tree = host.path("initramfs");
     std::fs::create_dir(tree.join("sbin")).unwrap();
     std::fs::rename(tree.join("init"), tree.join("sbin/init")).unwrap();

@@ -41,7 +41,7 @@ pub use config::{
     NetConfig, PmemConfig, RateLimiterConfig, RngConfig, SerialConfig, TapSource, TokenBucketConfig,
     VhostUserBlockConfig, VmConfig, VsockConfig,
 };
-pub use console::Size as ConsoleSize;
+pub use console::{Left as ConsoleLeft, Size as ConsoleSize, attach as attach_console};
 pub use cpu::{CpuError, Death};
 pub use events::{BootEvent, EventSink, Milestone};
 pub use jail::{JailConfig, JailError};

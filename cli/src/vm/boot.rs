@@ -16,6 +16,7 @@ use crate::engine_flag::EngineFlag;
 use crate::exit::Exit;
 use crate::format::Format;
 use crate::jail_flag::JailFlag;
+use crate::logs::Logs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,7 +54,7 @@ pub(super) struct Args {
     events: Option<PathBuf>,
 }
 
-pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(args: Args, logs: Logs) -> anyhow::Result<Exit> {
     let mut config = args.machine.config(args.engine.engine())?;
     if config.console.is_none() && config.serial == SerialConfig::None {
         config.serial = SerialConfig::Stdio;
@@ -64,8 +65,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let events = Arc::new(EventLines::open(args.events.as_deref())?);
     if let Some(path) = &args.api_sock {
         let (socket, interrupted) = (Socket::bind(path)?, interrupts()?);
+        let confine = args.jail.is_on_while_files_are_opened();
+        let options = Options { logs: Box::new(logs), confine, ..Options::default() };
         let begin = Begin::Boot(Box::new(config));
-        api::serve(Some(socket.listener()), begin, Options::default(), events, interrupted.as_fd())?;
+        api::serve(Some(socket.listener()), begin, options, events, interrupted.as_fd())?;
         return Ok(Exit::Success);
     }
     let options = ProcessOptions { jail: args.jail.jail(std::process::id()), ..ProcessOptions::default() };

@@ -12,6 +12,8 @@ use vmm::snapshot::Overrides;
 use super::control_socket::{Socket, interrupts};
 use super::event_lines::EventLines;
 use crate::exit::Exit;
+use crate::jail_flag::JailFlag;
+use crate::logs::Logs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,12 +49,14 @@ pub(super) struct Args {
     /// Another socket for the socket device
     #[arg(long, value_name = "PATH")]
     vsock: Option<PathBuf>,
+    #[command(flatten)]
+    jail: JailFlag,
     /// Append a JSON line to this file for each step of the start
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
 }
 
-pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(args: Args, logs: Logs) -> anyhow::Result<Exit> {
     let events = Arc::new(EventLines::open(args.events.as_deref())?);
     let socket = args.api_sock.as_deref().map(Socket::bind).transpose()?;
     let overrides = Overrides {
@@ -62,9 +66,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     };
     let from = Box::new(Restore { state: args.state, memory: args.memory, overrides });
     let begin = Begin::Restore { from, resume: !args.paused };
+    let confine = args.jail.is_on_while_files_are_opened();
+    let options = Options { logs: Box::new(logs), confine, ..Options::default() };
     let interrupted = interrupts()?;
     let listener = socket.as_ref().map(Socket::listener);
-    api::serve(listener, begin, Options::default(), events, interrupted.as_fd())?;
+    api::serve(listener, begin, options, events, interrupted.as_fd())?;
     Ok(Exit::Success)
 }
 

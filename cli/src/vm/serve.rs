@@ -11,6 +11,8 @@ use super::control_socket::{Socket, interrupts};
 use super::event_lines::EventLines;
 use crate::engine_flag::EngineFlag;
 use crate::exit::Exit;
+use crate::jail_flag::JailFlag;
+use crate::logs::Logs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,19 +40,22 @@ pub(super) struct Args {
     id: String,
     #[command(flatten)]
     engine: EngineFlag,
+    #[command(flatten)]
+    jail: JailFlag,
     /// Append a JSON line to this file for each step of the boot
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
 }
 
-pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(args: Args, logs: Logs) -> anyhow::Result<Exit> {
     let begin = match &args.config {
         None => Begin::Empty,
         Some(path) => Begin::Start(Box::new(read_config(path)?)),
     };
     let events = Arc::new(EventLines::open(args.events.as_deref())?);
     let socket = Socket::bind(&args.api_sock)?;
-    let options = Options { id: args.id, engine: args.engine.engine(), ..Options::default() };
+    let confine = args.jail.is_on_while_files_are_opened();
+    let options = Options { id: args.id, engine: args.engine.engine(), logs: Box::new(logs), confine };
     let interrupted = interrupts()?;
     match api::serve(Some(socket.listener()), begin, options, events, interrupted.as_fd())? {
         Served::Guest(_) | Served::Nothing => Ok(Exit::Success),

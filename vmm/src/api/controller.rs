@@ -52,11 +52,14 @@ pub struct Options {
     pub engine: Engine,
     /// Where logs go.
     pub logs: Box<dyn LogControl>,
+    /// The threads of machines make only the system calls that they need ([`crate::seccomp`]). This thread, which opens
+    /// files for its clients, makes any.
+    pub confine: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { id: "anonymous-instance".to_owned(), engine: Engine::Auto, logs: Box::new(()) }
+        Self { id: "anonymous-instance".to_owned(), engine: Engine::Auto, logs: Box::new(()), confine: true }
     }
 }
 

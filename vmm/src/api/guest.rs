@@ -135,17 +135,33 @@ pub(crate) trait Maker {
     fn restore(&self, restore: Restore) -> Result<Box<dyn Guest>, BuildError>;
 }
 
-/// Makes machines of this process, whose boot events go to a sink.
-pub(crate) struct Machines(pub(crate) Arc<dyn EventSink>);
+/// Makes machines of this process.
+pub(crate) struct Machines {
+    /// Where their boot events go.
+    pub(crate) events: Arc<dyn EventSink>,
+    /// Whether their threads make only the system calls that they need.
+    pub(crate) confine: bool,
+}
+
+impl Machines {
+    fn confined(&self, mut vm: Vm) -> Vm {
+        if self.confine {
+            vm.confine_threads();
+        }
+        vm
+    }
+}
 
 impl Maker for Machines {
     fn boot(&self, config: &VmConfig) -> Result<Box<dyn Guest>, BuildError> {
-        Ok(Box::new(Vm::build(config, self.0.clone())?.start()?))
+        let vm = self.confined(Vm::build(config, self.events.clone())?);
+        Ok(Box::new(vm.start()?))
     }
 
     fn restore(&self, restore: Restore) -> Result<Box<dyn Guest>, BuildError> {
         let mut snapshot = Snapshot::read(&restore.state)?;
         restore.overrides.apply(&mut snapshot.config).map_err(SnapshotError::from)?;
-        Ok(Box::new(Vm::restore(snapshot, &restore.memory, self.0.clone())?.start_paused()?))
+        let vm = self.confined(Vm::restore(snapshot, &restore.memory, self.events.clone())?);
+        Ok(Box::new(vm.start_paused()?))
     }
 }

@@ -92,8 +92,9 @@ pub fn serve(
     events: Arc<dyn EventSink>,
     stop: BorrowedFd<'_>,
 ) -> Result<Served, ServeError> {
-    let start = StartEvents::before(events);
-    let mut controller = Controller::new(options, Box::new(Machines(start.clone())), start);
+    let (start, confine) = (StartEvents::before(events), options.confine);
+    let mut controller =
+        Controller::new(options, Box::new(Machines { events: start.clone(), confine }), start);
     match begin {
         Begin::Empty => {}
         Begin::Start(description) => {
