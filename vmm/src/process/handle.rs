@@ -72,8 +72,8 @@ pub struct VmProcess {
     reported: bool,
     /// The kernel's System.map.
     pub(super) symbols: Option<PathBuf>,
-    /// The socket that the VMM has made and, in a jail, cannot remove.
-    pub(super) socket: Option<PathBuf>,
+    /// The sockets that the VMM has made and, in a jail, cannot remove.
+    pub(super) sockets: Vec<PathBuf>,
     _terminal: Option<RawTerminal>,
 }
 
@@ -84,7 +84,15 @@ impl VmProcess {
         events: Arc<dyn EventSink>,
         terminal: Option<RawTerminal>,
     ) -> Self {
-        Self { child, channel, events, reported: false, symbols: None, socket: None, _terminal: terminal }
+        Self {
+            child,
+            channel,
+            events,
+            reported: false,
+            symbols: None,
+            sockets: Vec::new(),
+            _terminal: terminal,
+        }
     }
 
     /// The process's id.
@@ -256,7 +264,7 @@ impl VmProcess {
 impl Drop for VmProcess {
     fn drop(&mut self) {
         self.kill();
-        if let Some(socket) = &self.socket {
+        for socket in &self.sockets {
             // Gone already if the directory was cleaned up.
             let _ = std::fs::remove_file(socket);
         }

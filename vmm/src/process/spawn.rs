@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::descriptors;
 use super::handle::{ProcessError, VmProcess};
 use super::message::{Build, ToVm};
 use super::paths;
-use crate::config::VmConfig;
+use crate::config::{ConsoleConfig, VmConfig};
 use crate::console::terminal::RawTerminal;
 use crate::events::EventSink;
 use crate::jail::JailConfig;
@@ -46,7 +47,7 @@ impl VmProcess {
         let mut config = config.clone();
         let symbols = config.symbols.take();
         paths::make_absolute(&mut config).map_err(ProcessError::Start)?;
-        let socket = config.vsock.as_ref().map(|vsock| vsock.uds_path.clone());
+        let sockets = sockets(&config);
         let (channel, theirs) = Channel::pair().map_err(ProcessError::Start)?;
         let child = execute(theirs.into(), options.jail.is_some()).map_err(ProcessError::Start)?;
         // From here on, dropping it takes the process along.
@@ -58,7 +59,7 @@ impl VmProcess {
         }
         process.send_config(config, options.jail)?;
         process.wait_until_running()?;
-        process.socket = socket;
+        process.sockets = sockets;
         Ok(process)
     }
 
@@ -75,6 +76,15 @@ impl VmProcess {
             [stdin].into_iter().chain(descriptors.iter().map(AsFd::as_fd)).collect();
         self.send(&ToVm::Build(Box::new(Build { config, jail })), &all)
     }
+}
+
+/// Where the VMM will listen.
+fn sockets(config: &VmConfig) -> Vec<PathBuf> {
+    let console = match &config.console {
+        Some(ConsoleConfig::Socket(path)) => Some(path.clone()),
+        _ => None,
+    };
+    config.vsock.iter().map(|vsock| vsock.uds_path.clone()).chain(console).collect()
 }
 
 /// Who is not root cannot give it a PID namespace; the rest of a jail works for everybody.
