@@ -1,6 +1,8 @@
 //! The socket device of `carve vm boot`: streams between programs of the host and programs of the guest.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -18,8 +20,12 @@ const BYTES: usize = 48 << 10;
 #[test]
 fn two_hundred_streams_talk_at_once_under_soft() {
     let Some(host) = Host::for_vms_with(Engine::Soft) else { return };
-    let socket = host.path("v.sock");
-    let callee = UnixListener::bind(host.path(&format!("v.sock_{HOST_PORT}"))).unwrap();
+    // The user of a jailed VMM must be able to come here and to write to the socket.
+    let sockets = host.path("sockets");
+    fs::create_dir(&sockets).unwrap();
+    let (socket, for_guest) = (sockets.join("v.sock"), sockets.join(format!("v.sock_{HOST_PORT}")));
+    let callee = UnixListener::bind(&for_guest).unwrap();
+    fs::set_permissions(&for_guest, fs::Permissions::from_mode(0o666)).unwrap();
     let echoes = thread::spawn(move || {
         let streams: Vec<_> = (0..STREAMS).map(|_| callee.accept().unwrap().0).collect();
         let threads: Vec<_> = streams.into_iter().map(|stream| thread::spawn(move || echo(stream))).collect();

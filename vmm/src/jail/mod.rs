@@ -21,7 +21,11 @@ mod user;
 
 pub use config::JailConfig;
 
+use std::io;
 use std::path::Path;
+use std::process::{Child, Command};
+
+use crate::sys::namespaces::spawn_in_pid_namespace;
 
 /// A wall that could not be put up. The machine does not start then.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +42,21 @@ impl JailError {
     }
 }
 
+/// Starts a program that will put itself into a jail, in a PID namespace of its own where the caller may make one: who is not
+/// root may not.
+///
+/// # Errors
+/// It cannot be started.
+pub fn execute(command: &mut Command) -> io::Result<Child> {
+    if rustix::process::geteuid().is_root() {
+        return spawn_in_pid_namespace(command);
+    }
+    command.spawn()
+}
+
 /// A jail that is prepared: what happens in it no longer shows outside, but everything is still there.
 #[derive(Debug)]
-pub(crate) struct Jail {
+pub struct Jail {
     config: JailConfig,
     is_root: bool,
 }
@@ -50,7 +66,7 @@ impl Jail {
     ///
     /// # Errors
     /// The host gives no namespaces.
-    pub(crate) fn prepare(config: JailConfig) -> Result<Self, JailError> {
+    pub fn prepare(config: JailConfig) -> Result<Self, JailError> {
         let is_root = rustix::process::geteuid().is_root();
         namespaces::leave(is_root)?;
         Ok(Self { config, is_root })
@@ -61,7 +77,7 @@ impl Jail {
     ///
     /// # Errors
     /// A wall could not be put up.
-    pub(crate) fn enter(self, sockets: Option<&Path>) -> Result<(), JailError> {
+    pub fn enter(self, sockets: Option<&Path>) -> Result<(), JailError> {
         namespaces::check_single_thread()?;
         root::pivot(self.config.root.as_deref(), sockets)?;
         limits::set(&self.config)?;

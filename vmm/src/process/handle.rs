@@ -195,7 +195,7 @@ impl VmProcess {
                 Received::Message(FromVm::Event(event), _) => self.events.record(event),
                 Received::Message(message, _) => return Ok(Some(message)),
                 Received::Nothing => return Ok(None),
-                Received::End => return Err(ProcessError::Lost(self.child.wait().unwrap_or_default())),
+                Received::End => return Err(lost(self.child.wait().unwrap_or_default())),
             }
         }
     }
@@ -268,6 +268,17 @@ impl Drop for VmProcess {
             // Gone already if the directory was cleaned up.
             let _ = std::fs::remove_file(socket);
         }
+    }
+}
+
+/// The end of a process that had no word for it. A forbidden call made while signals are blocked is such a one.
+fn lost(status: ExitStatus) -> ProcessError {
+    match status.signal() {
+        Some(libc::SIGSYS) => ProcessError::Forbidden {
+            call: "of unknown number".to_owned(),
+            thread: "of unknown name".to_owned(),
+        },
+        _ => ProcessError::Lost(status),
     }
 }
 

@@ -16,8 +16,7 @@ use super::paths;
 use crate::config::{ConsoleConfig, VmConfig};
 use crate::console::terminal::RawTerminal;
 use crate::events::EventSink;
-use crate::jail::JailConfig;
-use crate::sys::namespaces::spawn_in_pid_namespace;
+use crate::jail::{self, JailConfig};
 
 /// The environment that a VMM needs: what it logs.
 const ENVIRONMENT: [&str; 2] = ["CARVE_LOG", "RUST_BACKTRACE"];
@@ -87,13 +86,9 @@ fn sockets(config: &VmConfig) -> Vec<PathBuf> {
     config.vsock.iter().map(|vsock| vsock.uds_path.clone()).chain(console).collect()
 }
 
-/// Who is not root cannot give it a PID namespace; the rest of a jail works for everybody.
 fn execute(channel: Stdio, jailed: bool) -> io::Result<Child> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("carve").arg(VERB).stdin(channel).env_clear();
     command.envs(ENVIRONMENT.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-    if jailed && rustix::process::geteuid().is_root() {
-        return spawn_in_pid_namespace(&mut command);
-    }
-    command.spawn()
+    if jailed { jail::execute(&mut command) } else { command.spawn() }
 }

@@ -40,8 +40,8 @@ pub struct SeccompError {
 /// Has a forbidden call, in any thread, end the process with a word to its parent.
 ///
 /// # Errors
-/// There is no such signal.
-pub(crate) fn report_violations() -> std::io::Result<()> {
+/// The signal cannot be had.
+pub fn report_violations() -> std::io::Result<()> {
     violation::report()
 }
 
