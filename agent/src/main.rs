@@ -29,6 +29,7 @@ mod sys;
 
 use std::os::fd::OwnedFd;
 
+use agent::kernel::{MARK_VARIABLE, READY_MARK};
 use agent::protocol::{Failure, FromAgent, Start, ToAgent};
 use agent::self_test;
 use rustix::time::{ClockId, Timespec, clock_settime};
@@ -102,6 +103,9 @@ fn part(channel: &mut Channel, stop: Stop) {
 fn serve(channel: &mut Channel, dev: &Dev, disk: &mut Disk) -> Result<(), Stop> {
     channel.queue(&FromAgent::Ready)?;
     channel.flush_all()?;
+    if std::env::var_os(MARK_VARIABLE).is_some() {
+        sys::mark::write(READY_MARK).map_err(|e| failed(&format!("cannot mark the boot timer: {e}")))?;
+    }
     let signals =
         sys::signals::child_exits().map_err(|e| failed(&format!("cannot watch for children: {e}")))?;
     mounts::early(dev).map_err(|e| failed(&e))?;

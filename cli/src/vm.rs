@@ -18,6 +18,7 @@ mod machine;
 mod net_flag;
 mod pmem_flag;
 mod profile;
+mod ready;
 mod rebase;
 mod report;
 mod restore;

@@ -40,6 +40,26 @@ fn a_guest_that_does_not_end_is_stopped_when_its_time_is_up() {
     assert!(text.contains("it was stopped") && text.contains("CUMULATIVE"), "{text}");
 }
 
+/// A boot's budget: half as much again as it takes, so that what grows it by a feature's worth is noticed.
+const MOST_INSTRUCTIONS: u64 = 21_000_000;
+
+#[test]
+fn the_agents_boot_is_counted_to_the_point_where_it_is_ready_and_stays_within_its_budget() {
+    let Some(host) = Host::for_vms() else { return };
+    let kernel = kernel().unwrap();
+    let mut profile =
+        host.carve(&["vm", "profile", "--until-ready", "--json", "--seconds", "60", "--kernel"]);
+    let output = profile.arg(&kernel).arg("--initrd").arg(kernel.with_file_name("initramfs.cpio")).output();
+    let output = output.expect("carve runs");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["end"], "stopped", "{report}");
+    let instructions = report["kernel_instructions"].as_u64().unwrap();
+    assert!((1_000_000..MOST_INSTRUCTIONS).contains(&instructions), "{report}");
+    // It ended at the mark rather than when its time was up: the agent would have halted, waiting for an app.
+    assert!(report["halted_ns"].as_u64().unwrap() < 10_000_000_000, "{report}");
+}
+
 #[test]
 fn a_file_that_holds_no_symbols_is_refused_before_the_guest_starts() {
     let Some(host) = Host::for_vms() else { return };

@@ -29,6 +29,9 @@ const MAX_HOST_CPUS: u16 = 1024;
 pub struct VmConfig {
     /// An ELF vmlinux, a bzImage, or an ELF file with a PVH note.
     pub kernel: PathBuf,
+    /// The kernel is the one that `guest-images/kernel` describes, which needs fewer words on its command line.
+    #[serde(default)]
+    pub own_kernel: bool,
     /// Initial RAM disk.
     #[serde(default)]
     pub initrd: Option<PathBuf>,
@@ -47,6 +50,9 @@ pub struct VmConfig {
     /// Count the kernel's instructions by address; the software engine only.
     #[serde(default)]
     pub profile: bool,
+    /// End the guest when it writes this byte to the boot timer's port.
+    #[serde(default)]
+    pub stop_at_mark: Option<u8>,
     /// RAM in MiB.
     pub memory_mib: u32,
     /// What RAM is made of.
@@ -198,12 +204,14 @@ impl VmConfig {
     pub fn new(kernel: impl Into<PathBuf>, memory_mib: u32) -> Self {
         Self {
             kernel: kernel.into(),
+            own_kernel: false,
             initrd: None,
             cmdline: String::new(),
             acpi: Acpi::Auto,
             engine: Engine::Auto,
             symbols: None,
             profile: false,
+            stop_at_mark: None,
             memory_mib,
             memory_backing: Backing::File,
             track_dirty_pages: false,

@@ -18,6 +18,7 @@ use crate::{agent, demo, kernel, packages, workspace};
 pub(crate) fn run() -> Result<()> {
     step("Debian packages", || packages::install_missing(packages::BUILDING))?;
     step("guest kernel", || kernel::build(false).map(|_| Outcome::Done))?;
+    step("agent's target", agent::install_target)?;
     step("agent", || agent::build().map(|_| Outcome::Done))?;
     step("carve binary", build_carve)?;
     step("demo image", demo::import)?;

@@ -14,6 +14,7 @@ use vmm::{Engine, RunningVm, SerialConfig, Symbols, Vm};
 
 use super::event_lines::EventLines;
 use super::machine::MachineArgs;
+use super::ready::Callee;
 use super::report::Report;
 use crate::exit::Exit;
 
@@ -22,10 +23,13 @@ Examples:
   carve vm profile --kernel vmlinux --initrd initramfs.cpio
   carve vm profile --kernel vmlinux --initrd initramfs.cpio --seconds 5 --top 50 2>console.log
   carve vm profile --kernel vmlinux --initrd initramfs.cpio --top 0 --json | jq '.symbols[].symbol'
+  carve vm profile --kernel vmlinux --initrd initramfs.cpio --until-ready
 
 The kernel's instructions are counted, not sampled, by the software engine (`--engine soft` of `carve vm boot`), on
 any host. Its console is on standard error, the profile on standard output. The guest runs until it ends by
-itself, --seconds have passed, or Ctrl-C. Exit status: 0 however it ended, 125 with a message when it dies or
+itself, --seconds have passed, it writes the byte of --until-mark to I/O port 0x3f0, or Ctrl-C. With --until-ready the
+initramfs is the agent's, the machine is what `carve run --vm` gives it (a socket device, no serial console), and the
+profile ends with the instruction by which the agent says that it is ready. Exit status: 0 however it ended, 125 with a message when it dies or
 cannot be started.";
 
 #[derive(Debug, clap::Args)]
@@ -36,6 +40,12 @@ pub(super) struct Args {
     /// Stop the guest after this time
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     seconds: Option<u32>,
+    /// Stop the guest when it writes this byte to the boot timer's port
+    #[arg(long, value_name = "BYTE")]
+    until_mark: Option<u8>,
+    /// Stop the guest when the agent in its initramfs is ready for an app
+    #[arg(long, conflicts_with = "until_mark")]
+    until_ready: bool,
     /// How many symbols to show, 0 for all
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
@@ -55,6 +65,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     }
     config.profile = true;
     config.serial = SerialConfig::Stderr;
+    config.stop_at_mark = args.until_mark;
+    let _engine = if args.until_ready { Some(Callee::prepare(&mut config)?) } else { None };
     let running = Vm::build(&config, Arc::new(EventLines::open(None)?))
         .and_then(Vm::start)
         .context("cannot start the guest")?;

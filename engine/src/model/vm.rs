@@ -51,8 +51,6 @@ const GUEST_CID: u32 = 3;
 /// The only directory of the instance's that its VMM can reach, and its socket there.
 const SOCKETS: &str = "vsock";
 const SOCKET: &str = "vm.sock";
-/// Words for the agent's kernel beyond those of the VMM: nothing but errors on the console, and the agent as init.
-const CMDLINE: &str = "quiet loglevel=3 rdinit=/init";
 /// How long a guest may take to power off after its app has ended.
 const POWER_OFF: Duration = Duration::from_secs(10);
 
@@ -155,7 +153,7 @@ fn config(
     config.engine = engine;
     config.symbols = vmm::Symbols::beside(&config.kernel);
     config.initrd = Some(initramfs);
-    config.cmdline = CMDLINE.to_owned();
+    config.own_kernel = true;
     let disk = |path: &Path, read_only, id: String| DiskConfig { read_only, id, ..DiskConfig::new(path) };
     config.disks = layers.iter().enumerate().map(|(i, path)| disk(path, true, format!("layer{i}"))).collect();
     config.disks.push(disk(&instance.writable(), false, "writable".to_owned()));

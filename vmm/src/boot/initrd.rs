@@ -1,4 +1,4 @@
-//! Puts an initrd at the top of low memory, away from where the kernel grows.
+//! Puts an initrd near the top of low memory, away from where the kernel grows.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,6 +7,10 @@ use super::BootError;
 use crate::memory::{self, GuestMemory, layout};
 
 const PAGE: u64 = 4096;
+/// Left free above it, if there is room: the kernel maps memory from the top down, beginning with the first free 2 MiB,
+/// and what is above these takes further rounds of some 100,000 instructions each (arch/x86/mm/init.c,
+/// `memory_map_top_down`).
+const TOP: u64 = 2 * layout::MIB;
 /// A vmlinux cannot say how high an initrd may lie; every 64-bit kernel takes one below 2 GiB.
 const HIGHEST_END: u64 = 0x8000_0000;
 
@@ -42,8 +46,11 @@ pub(super) fn load(
         needed: kernel_end.saturating_add(metadata.len()),
         end,
     };
-    let address = end.checked_sub(metadata.len()).map(|at| at / PAGE * PAGE);
-    let address = address.filter(|&at| at >= kernel_end).ok_or_else(does_not_fit)?;
+    let below = |end: u64| {
+        let address = end.checked_sub(metadata.len())? / PAGE * PAGE;
+        (address >= kernel_end).then_some(address)
+    };
+    let address = below(end.saturating_sub(TOP)).or_else(|| below(end)).ok_or_else(does_not_fit)?;
     let len = usize::try_from(metadata.len()).map_err(|_| does_not_fit())?;
     memory::fill_from_file(memory, address, &file, 0, len).map_err(read_error)?;
     // Both are below 2 GiB by HIGHEST_END.
@@ -66,14 +73,23 @@ mod tests {
     const RAM: u64 = 16 * layout::MIB;
 
     #[test]
-    fn it_ends_near_the_top_on_a_page_boundary() {
+    fn it_ends_below_the_top_on_a_page_boundary() {
         let memory = map_guest_ram(RAM).unwrap();
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&[7; 5000]).unwrap();
         let initrd = load(&memory, RAM, 2 * layout::MIB, file.path()).unwrap();
-        assert_eq!(initrd, Initrd { address: 0xff_e000, len: 5000 });
-        let last: u8 = memory.read_obj(GuestAddress(0xff_e000 + 4999)).unwrap();
+        assert_eq!(initrd, Initrd { address: 0xdf_e000, len: 5000 });
+        let last: u8 = memory.read_obj(GuestAddress(0xdf_e000 + 4999)).unwrap();
         assert_eq!(last, 7);
+    }
+
+    #[test]
+    fn where_room_is_short_it_takes_the_top() {
+        let memory = map_guest_ram(RAM).unwrap();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[7; 5000]).unwrap();
+        let initrd = load(&memory, RAM, RAM - layout::MIB, file.path()).unwrap();
+        assert_eq!(initrd, Initrd { address: 0xff_e000, len: 5000 });
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub(crate) struct Hardware {
     pub(crate) acpi: bool,
     /// Processors, whose APIC ids count from 0.
     pub(crate) cpus: u32,
+    /// Whether there is a PIC beside the I/O APIC.
+    pub(crate) pic: bool,
     /// Whether the first serial port is there.
     pub(crate) serial: bool,
     /// Base address and interrupt of each virtio device.
@@ -143,7 +145,7 @@ pub(crate) fn describe_machine(
     hardware: &Hardware,
 ) -> Result<Entry, BootError> {
     cmdline.write_to(memory, kernel.cmdline_max())?;
-    mp_table::write_to(memory, hardware.cpus)?;
+    mp_table::write_to(memory, hardware)?;
     let root_pointer = if hardware.acpi {
         acpi::write_to(memory, hardware)?;
         layout::ACPI_TABLES

@@ -3,6 +3,8 @@
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
+use super::Hardware;
+use crate::legacy::serial;
 use crate::memory::{GuestMemory, layout};
 
 /// Ids of 8 bits, of which the last means "all" and one is the I/O APIC's. More processors need ACPI.
@@ -22,10 +24,24 @@ const INT: u8 = 0;
 const NMI: u8 = 1;
 const EXT_INT: u8 = 3;
 
-/// Writes the floating pointer, below the VGA hole where kernels look, and the table for `cpus` processors.
-pub(super) fn write_to(memory: &GuestMemory, cpus: u32) -> Result<(), GuestMemoryError> {
+/// Interrupts of the PIC, which kernels expect where there is one, whether something is connected to them or not.
+const PIC_INTERRUPTS: u32 = 16;
+
+/// Writes the floating pointer, below the VGA hole where kernels look, and the table. Only interrupts that are used are
+/// in it: for each one a kernel keeps a descriptor and some twenty files.
+pub(super) fn write_to(memory: &GuestMemory, hardware: &Hardware) -> Result<(), GuestMemoryError> {
     memory.write_slice(&pointer(), GuestAddress(layout::MP_POINTER))?;
-    memory.write_slice(&table(cpus), GuestAddress(layout::MP_TABLE))
+    memory.write_slice(&table(hardware.cpus, &interrupts(hardware)), GuestAddress(layout::MP_TABLE))
+}
+
+fn interrupts(hardware: &Hardware) -> Vec<u32> {
+    let of_pic = (0..PIC_INTERRUPTS).filter(|_| hardware.pic);
+    let of_serial_port = hardware.serial.then_some(serial::IRQ);
+    let of_devices = hardware.virtio.iter().map(|(_, irq)| *irq);
+    let mut all: Vec<_> = of_pic.chain(of_serial_port).chain(of_devices).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// The id of the I/O APIC: the one behind the processors'.
@@ -42,8 +58,8 @@ fn pointer() -> Vec<u8> {
     bytes
 }
 
-fn table(cpus: u32) -> Vec<u8> {
-    let entries = entries(cpus.min(MOST_CPUS));
+fn table(cpus: u32, interrupts: &[u32]) -> Vec<u8> {
+    let entries = entries(cpus.min(MOST_CPUS), interrupts);
     let mut bytes = b"PCMP".to_vec();
     bytes.extend([0, 0, 4, 0]); // length to come, revision 1.4, checksum to come
     bytes.extend(b"CARVE   CARVE-VM    "); // maker, product
@@ -59,14 +75,14 @@ fn table(cpus: u32) -> Vec<u8> {
     bytes
 }
 
-fn entries(cpus: u32) -> Vec<Vec<u8>> {
+fn entries(cpus: u32, interrupts: &[u32]) -> Vec<Vec<u8>> {
     let io_apic_id = io_apic_id(cpus);
     let mut io_apic = vec![IO_APIC, io_apic_id, 0x11, 1];
     io_apic.extend(layout::IOAPIC.to_le_bytes());
     let mut entries: Vec<_> = (0..io_apic_id).map(processor).collect();
     entries.extend([[&[BUS, 0][..], b"ISA   "].concat(), io_apic]);
-    let inputs = u8::try_from(layout::IOAPIC_INPUTS).expect("24 inputs");
-    entries.extend((0..inputs).map(|irq| vec![IO_INTERRUPT, INT, 0, 0, 0, irq, io_apic_id, irq]));
+    let interrupts = interrupts.iter().filter_map(|irq| u8::try_from(*irq).ok());
+    entries.extend(interrupts.map(|irq| vec![IO_INTERRUPT, INT, 0, 0, 0, irq, io_apic_id, irq]));
     entries.push(vec![LOCAL_INTERRUPT, EXT_INT, 0, 0, 0, 0, 0, 0]);
     entries.push(vec![LOCAL_INTERRUPT, NMI, 0, 0, 0, 0, 0xff, 1]);
     entries
@@ -99,7 +115,7 @@ mod tests {
     fn checksums_and_lengths_agree() {
         assert_eq!((pointer().len(), sum(&pointer())), (16, 0));
         for cpus in [1, 2, 64, 254, 1000] {
-            let table = table(cpus);
+            let table = table(cpus, &[0, 1, 4, 23]);
             assert_eq!(sum(&table), 0);
             assert_eq!(usize::from(u16::from_le_bytes([table[4], table[5]])), table.len());
             // 44 bytes of header; a processor takes 20 bytes, everything else 8.
@@ -112,7 +128,7 @@ mod tests {
 
     #[test]
     fn every_processor_is_there_and_the_first_boots() {
-        let processors: Vec<_> = entries(3).into_iter().filter(|entry| entry[0] == PROCESSOR).collect();
+        let processors: Vec<_> = entries(3, &[]).into_iter().filter(|entry| entry[0] == PROCESSOR).collect();
         let ids_and_flags: Vec<_> = processors.iter().map(|entry| (entry[1], entry[3])).collect();
         assert_eq!(ids_and_flags, [(0, 3), (1, 1), (2, 1)]);
     }
@@ -120,10 +136,20 @@ mod tests {
     #[test]
     fn the_io_apic_has_an_id_of_its_own() {
         for cpus in [1, 2, 254] {
-            let entries = entries(cpus);
+            let entries = entries(cpus, &[5]);
             let io_apic = entries.iter().find(|entry| entry[0] == IO_APIC).unwrap();
             assert!(entries.iter().all(|entry| entry[0] != PROCESSOR || entry[1] != io_apic[1]));
         }
+    }
+
+    #[test]
+    fn interrupts_that_nothing_is_connected_to_are_left_out_but_for_the_pics() {
+        let virtio = vec![(layout::VIRTIO_MMIO, 5), (layout::VIRTIO_MMIO, 18)];
+        let hardware = |pic| Hardware { acpi: false, cpus: 1, pic, serial: true, virtio: virtio.clone() };
+        assert_eq!(interrupts(&hardware(false)), [4, 5, 18]);
+        assert_eq!(interrupts(&hardware(true)), (0..16).chain([18]).collect::<Vec<_>>());
+        let entry = entries(2, &[18]).into_iter().find(|entry| entry[0] == IO_INTERRUPT);
+        assert_eq!(entry, Some(vec![IO_INTERRUPT, INT, 0, 0, 0, 18, 2, 18]));
     }
 
     #[test]

@@ -15,7 +15,11 @@ const E820_RESERVED: u32 = 2;
 /// A boot loader without an assigned number.
 const LOADER_OTHER: u8 = 0xff;
 
-/// Areas with tables that the guest keeps away from: start and length.
+/// The first page, which no kernel uses as RAM. Not to offer it saves the entry that it would make of it: each entry is
+/// looked at some thousand times while the kernel maps memory.
+const FIRST_PAGE: u64 = 4096;
+/// Areas with tables that a guest with ACPI keeps away from: start and length. For one without, it is enough that they
+/// are not RAM.
 const RESERVED: [(u64, u64); 2] = [
     (layout::MP_POINTER, 0xa_0000 - layout::MP_POINTER),
     (layout::ACPI_TABLES, layout::HIGH_RAM - layout::ACPI_TABLES),
@@ -31,8 +35,7 @@ pub(super) fn write_to(
     initrd: Option<Initrd>,
     root_pointer: u64,
 ) -> Result<(), GuestMemoryError> {
-    let mut params = boot_parameters(ram, header, cmdline_len, initrd);
-    params.acpi_rsdp_addr = root_pointer;
+    let params = boot_parameters(ram, header, cmdline_len, initrd, root_pointer);
     memory.write_obj(params, GuestAddress(layout::ZERO_PAGE))
 }
 
@@ -41,8 +44,10 @@ fn boot_parameters(
     header: Option<&setup_header>,
     cmdline_len: usize,
     initrd: Option<Initrd>,
+    root_pointer: u64,
 ) -> boot_params {
     let mut params = boot_params { hdr: header.copied().unwrap_or_default(), ..boot_params::default() };
+    params.acpi_rsdp_addr = root_pointer;
     let hdr = &mut params.hdr;
     if header.is_none() {
         hdr.boot_flag = 0xaa55;
@@ -56,8 +61,12 @@ fn boot_parameters(
         hdr.ramdisk_image = initrd.address;
         hdr.ramdisk_size = initrd.len;
     }
+    let usable = ram.iter().map(|range| {
+        let base = range.base.max(FIRST_PAGE);
+        (base, range.len - (base - range.base), E820_RAM)
+    });
     let reserved = RESERVED.map(|(base, len)| (base, len, E820_RESERVED));
-    let map = ram.iter().map(|range| (range.base, range.len, E820_RAM)).chain(reserved);
+    let map = usable.chain(reserved.into_iter().filter(|_| root_pointer != 0));
     let mut entries = 0;
     for (slot, (addr, size, kind)) in params.e820_table.iter_mut().zip(map) {
         *slot = boot_e820_entry { addr, size, r#type: kind };
@@ -74,7 +83,8 @@ mod tests {
     #[test]
     fn ram_initrd_and_command_line_are_announced() {
         let ram = layout::usable_ram(4096 * layout::MIB);
-        let params = boot_parameters(&ram, None, 20, Some(Initrd { address: 0x700_0000, len: 99 }));
+        let initrd = Some(Initrd { address: 0x700_0000, len: 99 });
+        let params = boot_parameters(&ram, None, 20, initrd, layout::ACPI_TABLES);
         let (image, size, cmdline) =
             (params.hdr.ramdisk_image, params.hdr.ramdisk_size, params.hdr.cmd_line_ptr);
         assert_eq!((image, size, cmdline), (0x700_0000, 99, 0x2_0000));
@@ -84,9 +94,19 @@ mod tests {
     }
 
     #[test]
+    fn without_acpi_there_is_nothing_but_ram_in_the_memory_map() {
+        let ram = layout::usable_ram(256 * layout::MIB);
+        let params = boot_parameters(&ram, None, 20, None, 0);
+        let map = params.e820_table.map(|entry| (entry.addr, entry.addr + entry.size, entry.r#type));
+        let (first, second) =
+            ((4096, layout::MP_POINTER, E820_RAM), (layout::HIGH_RAM, 256 * layout::MIB, E820_RAM));
+        assert_eq!((params.e820_entries, map[0], map[1]), (2, first, second));
+    }
+
+    #[test]
     fn the_header_of_a_bzimage_is_handed_on() {
         let header = setup_header { init_size: 0x1234, ..setup_header::default() };
-        let params = boot_parameters(&[], Some(&header), 0, None);
+        let params = boot_parameters(&[], Some(&header), 0, None, 0);
         let (init_size, loader) = (params.hdr.init_size, params.hdr.type_of_loader);
         assert_eq!((init_size, loader), (0x1234, LOADER_OTHER));
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::bus::BusDevice;
 use crate::events::{BootEvent, EventSink, Milestone};
+use crate::machine::{Requests, VmExit};
 
 /// The I/O port, unused on PCs since the floppy controller's second status register.
 pub const BOOT_TIMER_PORT: u64 = 0x03f0;
@@ -16,12 +17,18 @@ const MAX_MARKS: u32 = 1024;
 pub(crate) struct BootTimer {
     events: Arc<dyn EventSink>,
     marks: u32,
+    last: Option<(u8, Arc<Requests>)>,
 }
 
 impl BootTimer {
     /// A timer that records into `events`.
     pub(crate) fn new(events: Arc<dyn EventSink>) -> Self {
-        Self { events, marks: 0 }
+        Self { events, marks: 0, last: None }
+    }
+
+    /// The guest ends when it writes `mark`, before its next instruction.
+    pub(crate) fn stop_at(&mut self, mark: u8, requests: Arc<Requests>) {
+        self.last = Some((mark, requests));
     }
 }
 
@@ -35,6 +42,11 @@ impl BusDevice for BootTimer {
             self.marks += 1;
             self.events.record(BootEvent::now(Milestone::GuestMark(mark)));
         }
+        if let (&[mark], Some((last, requests))) = (data, &self.last)
+            && mark == *last
+        {
+            requests.end(VmExit::Stopped);
+        }
     }
 }
 
@@ -43,6 +55,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::cpu::Action;
 
     #[test]
     fn each_byte_is_a_mark_up_to_a_limit() {
@@ -54,5 +67,16 @@ mod tests {
             timer.write(0, &[1]);
         }
         assert_eq!(events.lock().unwrap().len(), MAX_MARKS as usize);
+    }
+
+    #[test]
+    fn only_the_mark_that_was_waited_for_ends_the_guest() {
+        let requests = Arc::<Requests>::default();
+        let mut timer = BootTimer::new(Arc::new(Mutex::new(Vec::new())));
+        timer.stop_at(7, requests.clone());
+        timer.write(0, &[6]);
+        assert_eq!(requests.take(0), Action::Resume);
+        timer.write(0, &[7]);
+        assert_eq!(requests.take(0), Action::Stop(VmExit::Stopped));
     }
 }

@@ -76,7 +76,7 @@ impl Vm {
         reached(Milestone::ConfigParsed);
         let memory = memory::map_memory(config.memory_bytes(), config.memory_backing, &config.pmems)?;
         reached(Milestone::MemoryMapped);
-        let mut platform = platform::open(config.engine, config.vcpus, &memory)?;
+        let mut platform = platform::open(config, &memory)?;
         reached(Milestone::KvmOpened);
         let kernel = boot::load_kernel(&memory, config.memory_bytes(), &config.kernel)?;
         reached(Milestone::KernelLoaded);
@@ -106,7 +106,7 @@ impl Vm {
         let file = open_memory(&snapshot, memory)?;
         let memory = memory::map_copy_of(&file, config.memory_bytes(), &config.pmems)?;
         reached(Milestone::MemoryMapped);
-        let mut platform = platform::open(config.engine, config.vcpus, &memory)?;
+        let mut platform = platform::open(config, &memory)?;
         reached(Milestone::KvmOpened);
         let requests = Arc::new(Requests::new(config.vcpus));
         let devices =
@@ -185,6 +185,7 @@ fn describe_machine(
     let hardware = Hardware {
         acpi: config.acpi.for_kernel(kernel.header.is_some()),
         cpus: config.vcpus.into(),
+        pic: platform.has_pic(),
         serial: devices.has_serial(),
         virtio: devices.virtio_windows().collect(),
     };
@@ -197,7 +198,8 @@ fn describe_machine(
 /// the user adds.
 pub(super) fn command_line(config: &VmConfig, acpi: bool, words: &str, windows: &[(u64, u32)]) -> Cmdline {
     let consoles = Consoles { serial: config.serial != SerialConfig::None, hvc: config.console.is_some() };
-    let mut cmdline = Cmdline::new(consoles, acpi);
+    let defaults = if config.own_kernel { Cmdline::for_own_kernel } else { Cmdline::new };
+    let mut cmdline = defaults(consoles, acpi);
     cmdline.push(words);
     for (base, irq) in windows.iter().filter(|_| !acpi) {
         cmdline.push_virtio_mmio(*base, *irq);

@@ -205,7 +205,8 @@ impl Devices {
             generation: GenerationId::place(memory, platform.interrupt_line(layout::GENERATION_IRQ)?)
                 .map_err(DeviceError::Generation)?,
         };
-        devices.place_legacy(platform, events.clone(), &serial.cloned().unwrap_or_default())?;
+        let saved = serial.cloned().unwrap_or_default();
+        devices.place_legacy(config, platform, events.clone(), &saved)?;
         for (spec, base, irq) in virtio_slots(config) {
             let device = make_virtio(spec, memory, config.memory_mib, &mut devices.handles)?;
             devices.place_virtio(device, base, irq, memory, platform)?;
@@ -215,6 +216,7 @@ impl Devices {
 
     fn place_legacy(
         &mut self,
+        config: &VmConfig,
         platform: &dyn Platform,
         events: Arc<dyn EventSink>,
         serial: &SavedSerial,
@@ -223,7 +225,11 @@ impl Devices {
         self.ports.insert(i8042::PORTS, i8042::PORTS_LEN, i8042)?;
         let power = Arc::new(Mutex::new(PowerControl::new(self.requests.clone())));
         self.ports.insert(power::PORTS, power::PORTS_LEN, power)?;
-        self.ports.insert(BOOT_TIMER_PORT, 1, Arc::new(Mutex::new(BootTimer::new(events))))?;
+        let mut boot_timer = BootTimer::new(events);
+        if let Some(mark) = config.stop_at_mark {
+            boot_timer.stop_at(mark, self.requests.clone());
+        }
+        self.ports.insert(BOOT_TIMER_PORT, 1, Arc::new(Mutex::new(boot_timer)))?;
         if let Some(out) = serial_output(&self.serial_config)? {
             let line = platform.interrupt_line(serial::IRQ)?;
             let input_read = Arc::new(EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?);

@@ -233,7 +233,7 @@ mod tests {
             0xd0002000 Some(7) Some(19) sockets at v.sock, context id 3
         "#]]
         .assert_eq(&devices);
-        expect!["reboot=k panic=-1 random.trust_cpu=on i8042.noaux i8042.nokbd acpi=off console=ttyS0 8250.nr_uarts=1 mitigations=off virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 virtio_mmio.device=4K@0xd0002000:7 root=/dev/vda"].assert_eq(&plan.cmdline);
+        expect!["reboot=k panic=-1 random.trust_cpu=on i8042.noaux i8042.nokbd acpi=off console=ttyS0 8250.nr_uarts=1 mitigations=off noreplace-smp percpu_alloc=page rodata=off virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 virtio_mmio.device=4K@0xd0002000:7 root=/dev/vda"].assert_eq(&plan.cmdline);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::Statistics;
 use crate::boot::Entry;
-use crate::config::Engine;
+use crate::config::{Engine, VmConfig};
 use crate::cpu::{CpuEngine, Saved};
 use crate::interrupt::InterruptLine;
 use crate::kvm::{Host, KvmError, KvmPlatform};
@@ -59,6 +59,11 @@ pub(crate) trait Platform: Send {
         profile: bool,
     ) -> Result<Vec<Box<dyn CpuEngine>>, KvmError>;
 
+    /// Whether there is a PIC beside the I/O APIC.
+    fn has_pic(&self) -> bool {
+        true
+    }
+
     /// What takes its time and the guest need not wait for. Called when the vCPUs run, by the thread that started them.
     fn attend(&self) {}
 
@@ -74,15 +79,16 @@ pub(crate) trait Platform: Send {
     fn save(&self) -> Result<Saved, KvmError>;
 }
 
-/// Opens the engine that `choice` names, for a machine with `vcpus` and `memory`.
+/// Opens the engine for the machine of `config` with `memory`.
 ///
 /// # Errors
 /// KVM is absent or refused; both engines run the guest's programs on it. Or the engine does not run as many vCPUs.
-pub(super) fn open(choice: Engine, vcpus: u8, memory: &GuestMemory) -> Result<Box<dyn Platform>, KvmError> {
+pub(super) fn open(config: &VmConfig, memory: &GuestMemory) -> Result<Box<dyn Platform>, KvmError> {
     let host = Host::open()?;
-    Ok(match choice.on_this_host() {
-        Engine::Soft if vcpus > 1 => return Err(KvmError::Vcpus(vcpus)),
-        Engine::Soft => Box::new(SoftPlatform::new(&host, memory)?),
+    Ok(match config.engine.on_this_host() {
+        Engine::Soft if config.vcpus > 1 => return Err(KvmError::Vcpus(config.vcpus)),
+        // Our own kernel does without the PIC.
+        Engine::Soft => Box::new(SoftPlatform::new(&host, memory, !config.own_kernel)?),
         _ => Box::new(KvmPlatform::new(host, memory)?),
     })
 }

@@ -43,6 +43,7 @@ pub(super) fn enter_socket_directory(config: &mut VmConfig) -> io::Result<()> {
 fn paths(config: &mut VmConfig) -> Vec<&mut PathBuf> {
     let VmConfig {
         kernel,
+        own_kernel: _,
         initrd,
         cmdline: _,
         memory_backing: _,
@@ -51,6 +52,7 @@ fn paths(config: &mut VmConfig) -> Vec<&mut PathBuf> {
         engine: _,
         symbols,
         profile: _,
+        stop_at_mark: _,
         memory_mib: _,
         vcpus: _,
         cpu_affinity: _,

@@ -13,7 +13,7 @@ const MEMORY_MIB: &str = "128";
 /// The words that `carve vm boot` gives to a kernel on the software engine, for QEMU; but for the way to reset: QEMU's microvm has no
 /// keyboard controller, it ends when the CPU gives up.
 const QEMU_CMDLINE: &str = "reboot=t panic=-1 random.trust_cpu=on acpi=off i8042.noaux i8042.nokbd console=ttyS0 \
-                            8250.nr_uarts=1 mitigations=off";
+                            8250.nr_uarts=1 mitigations=off noreplace-smp percpu_alloc=page rodata=off";
 /// The rest of the machine, QEMU's smallest.
 const QEMU_MACHINE: [&str; 13] = [
     "-M",
@@ -133,7 +133,7 @@ mod tests {
             "qemu-system-x86_64 -M microvm,x-option-roms=off -accel tcg -smp 1 -nodefaults -no-user-config -nographic \
              -no-reboot -serial stdio -m 128 -kernel vmlinux -initrd cpio -append reboot=t panic=-1 \
              random.trust_cpu=on acpi=off i8042.noaux i8042.nokbd console=ttyS0 8250.nr_uarts=1 \
-             mitigations=off quiet workload=boot count=1"
+             mitigations=off noreplace-smp percpu_alloc=page rodata=off quiet workload=boot count=1"
         );
     }
 }

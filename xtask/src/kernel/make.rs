@@ -33,10 +33,10 @@ pub(super) fn configure(tree: &Path, merged: &Path, log: &Path) -> Result<()> {
 }
 
 /// Compiles `vmlinux` on all CPUs. What an interrupted run left is taken up again.
-pub(super) fn vmlinux(tree: &Path, log: &Path, kcflags: &str) -> Result<()> {
+pub(super) fn vmlinux(tree: &Path, log: &Path, flags: &[&str]) -> Result<()> {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let mut command = make(tree);
-    command.arg(format!("-j{jobs}")).arg(format!("KCFLAGS={kcflags}")).arg("vmlinux");
+    command.arg(format!("-j{jobs}")).args(flags).arg("vmlinux");
     let mut progress = Progress::start();
     run_logged(command, log, |line| {
         if let Some(object) = compiled_object(line) {
