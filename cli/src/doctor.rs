@@ -128,6 +128,7 @@ fn findings(root: &Path) -> Vec<Finding> {
             device("/dev/net/tun", (10, 200), "load the module tun, or use `--network none`"),
         ),
         finding("nft", BOTH, program("nft", "--version", "nftables")),
+        finding("virtiofsd", &[], virtiofsd()),
         finding("CAP_SYS_RESOURCE", &[], sys_resource()),
     ]
 }
@@ -248,6 +249,20 @@ fn program(name: &str, version: &str, package: &str) -> Result<String, String> {
         }
         Err(e) => Err(format!("{e}; install the package {package}")),
     }
+}
+
+/// What shares directories with virtual machines (`carve vm boot --fs`).
+fn virtiofsd() -> Result<String, String> {
+    let beside = std::env::current_exe().ok();
+    let beside = beside.and_then(|binary| Some(binary.parent()?.parent()?.join("tools/virtiofsd")));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).map(|dir| dir.join("virtiofsd"));
+    let installed = ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"].map(PathBuf::from);
+    let found = beside.into_iter().chain(in_path).chain(installed).find(|file| file.is_file());
+    found.map(|file| file.display().to_string()).ok_or_else(|| {
+        "not there, and without it no directory can be shared with a VM (--fs); `cargo xtask setup` builds it"
+            .to_owned()
+    })
 }
 
 fn sys_resource() -> Result<String, String> {

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+pub(crate) use cache::cache_dir;
 use cache::{Cache, Key};
 use fragments::Wanted;
 use source::Source;

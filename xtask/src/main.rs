@@ -17,6 +17,7 @@ mod setup;
 mod test;
 mod tidy;
 mod totals;
+mod virtiofsd;
 mod vmm_bench;
 mod workspace;
 

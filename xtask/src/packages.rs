@@ -26,6 +26,8 @@ pub(crate) const BUILDING: &[Package] = &[
     package("libelf-dev", "checks the guest kernel's objects"),
     package("xz-utils", "unpacks the guest kernel's source"),
     package("linux-source-6.1", "is the guest kernel's source"),
+    package("libseccomp-dev", "confines virtiofsd, which shares directories with virtual machines"),
+    package("libcap-ng-dev", "takes virtiofsd's capabilities away"),
     package("nftables", "publishes ports (carve run -p)"),
     package("iproute2", "makes networks for tests"),
     package("e2fsprogs", "formats a VM's read-write disk"),

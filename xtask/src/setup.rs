@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::command::{cargo, run as run_command};
 use crate::progress::{Outcome, say, step};
-use crate::{agent, demo, kernel, packages, workspace};
+use crate::{agent, demo, kernel, packages, virtiofsd, workspace};
 
 /// Sets up.
 ///
@@ -20,6 +20,7 @@ pub(crate) fn run() -> Result<()> {
     step("guest kernel", || kernel::build(false).map(|_| Outcome::Done))?;
     step("agent's target", agent::install_target)?;
     step("agent", || agent::build().map(|_| Outcome::Done))?;
+    step("virtiofsd", virtiofsd::install)?;
     step("carve binary", build_carve)?;
     step("demo image", demo::import)?;
     say("setup", &format!("ready: {}", workspace::carve().display()));

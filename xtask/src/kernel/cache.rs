@@ -43,9 +43,7 @@ pub(super) struct Cache {
 impl Cache {
     /// Opens `$CARVE_CACHE_DIR`, else `$XDG_CACHE_HOME/carve`, else `~/.cache/carve`, and makes it if need be.
     pub(super) fn open() -> Result<Self> {
-        let dir = choose_dir(|name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from))
-            .context("no place for the cache: set CARVE_CACHE_DIR, or HOME")?;
-        Self::at(dir.join("kernel"))
+        Self::at(cache_dir()?.join("kernel"))
     }
 
     fn at(dir: PathBuf) -> Result<Self> {
@@ -102,6 +100,15 @@ impl Cache {
         }
         Ok(())
     }
+}
+
+/// The place for what is built once and kept outside the tree.
+///
+/// # Errors
+/// No environment variable names one.
+pub(crate) fn cache_dir() -> Result<PathBuf> {
+    choose_dir(|name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from))
+        .context("no place for the cache: set CARVE_CACHE_DIR, or HOME")
 }
 
 fn choose_dir(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
