@@ -1,5 +1,6 @@
 //! The device that the transport sees, whatever its kind: it hands the queues over and passes interrupts on.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,8 +49,10 @@ pub struct VhostUser {
     config: Vec<u8>,
     socket: PathBuf,
     features: u64,
-    /// `None` when it is gone: the next activation looks for one anew.
+    /// `None` when it is gone, for good: a jailed VMM could not reach another one.
     backend: Option<Backend>,
+    /// How the backend tells that it has returned buffers.
+    call: OwnedFd,
     active: Option<Active>,
     watches: Vec<Watch>,
     interrupts: u64,
@@ -60,7 +63,6 @@ pub struct VhostUser {
 #[derive(Debug)]
 struct Active {
     queues: u32,
-    call: OwnedFd,
     interrupt: Arc<Interrupt>,
 }
 
@@ -81,9 +83,11 @@ impl VhostUser {
             ConfigSpace::Here(bytes) => bytes.clone(),
             ConfigSpace::Backend(len) => backend.config(*len)?,
         };
+        let call = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
         Ok(Self {
             kind,
             config,
+            call,
             socket: socket.into(),
             features,
             backend: Some(backend),
@@ -96,12 +100,18 @@ impl VhostUser {
 
     /// The backend has returned buffers.
     pub(super) fn pass_interrupt_on(&mut self) {
-        let Some(active) = &self.active else { return };
-        let mut count = [0; 8];
-        if rustix::io::read(&active.call, &mut count).is_ok() {
+        if !self.take_call() {
+            return;
+        }
+        if let Some(active) = &self.active {
             self.interrupts += 1;
             active.interrupt.used_buffers();
         }
+    }
+
+    /// Whether the backend has called since this was last asked.
+    fn take_call(&self) -> bool {
+        rustix::io::read(&self.call, &mut [0; 8]).is_ok()
     }
 
     /// The backend seemed to say something unasked, which it must not, or to be gone. (What seemed so may have been an
@@ -122,8 +132,7 @@ impl VhostUser {
             let socket = self.socket.display();
             tracing::warn!(
                 %error,
-                "the device that the backend at {socket} serves needs a reset, and the backend a new start; the machine \
-                 goes on"
+                "the device that the backend at {socket} served is dead; the machine goes on without it"
             );
             self.failures += 1;
             self.watches.push(Watch::Close(backend.into_fd()));
@@ -133,22 +142,17 @@ impl VhostUser {
         }
     }
 
-    fn start(&mut self, activation: &Activation) -> Result<Active, ActivateError> {
-        let backend = match self.backend.take() {
-            Some(backend) => backend,
-            None => Backend::connect(&self.socket)?,
-        };
-        let call = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|error| ActivateError::Backend { what: "an interrupt", source: error.into() })?;
+    fn start(&mut self, activation: &Activation) -> Result<(), VhostUserError> {
+        let backend = self.backend.as_ref().ok_or(VhostUserError::Gone)?;
+        self.take_call();
         if let Some(queue) = activation.queues.first() {
-            backend.start(queue.memory(), &activation.queues, activation.features, call.as_fd())?;
+            let (memory, queues) = (queue.memory(), &activation.queues);
+            backend.start(memory, queues, activation.features, self.call.as_fd())?;
         }
         let watch = |fd, token| Watch::Add { fd, token, events: EventSet::IN };
-        self.watches.push(watch(call.as_raw_fd(), CALL));
+        self.watches.push(watch(self.call.as_raw_fd(), CALL));
         self.watches.push(watch(backend.raw_fd(), SOCKET));
-        self.backend = Some(backend);
-        let queues = u32::try_from(activation.queues.len()).unwrap_or(u32::MAX);
-        Ok(Active { queues, call, interrupt: activation.interrupt.clone() })
+        Ok(())
     }
 }
 
@@ -183,14 +187,19 @@ impl VirtioDevice for VhostUser {
 
     /// A backend that does not take part is left alone from then on.
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
-        self.active = Some(self.start(&activation)?);
+        if let Err(error) = self.start(&activation) {
+            self.watches.extend(self.backend.take().map(|backend| Watch::Close(backend.into_fd())));
+            return Err(error.into());
+        }
+        let queues = u32::try_from(activation.queues.len()).unwrap_or(u32::MAX);
+        self.active = Some(Active { queues, interrupt: activation.interrupt });
         Ok(())
     }
 
     /// A backend that does not stop may go on changing the guest's memory: it is left alone, and warned of.
     fn reset(&mut self) {
         let Some(active) = self.active.take() else { return };
-        self.watches.push(Watch::Close(active.call));
+        self.watches.push(Watch::Remove(self.call.as_raw_fd()));
         let Some(backend) = &self.backend else { return };
         match backend.stop(active.queues) {
             Ok(()) => self.watches.push(Watch::Remove(backend.raw_fd())),

@@ -13,7 +13,7 @@
 //!
 //! The backend gets the guest's memory, so it is trusted with the guest, but not with the VMM: each exchange with it ends
 //! after [`PATIENCE`] at the latest, whatever it sends or does not send, and a backend that is gone leaves a device that
-//! needs a reset in a machine that lives. (The `vhost` crate's front end waits for a silent backend forever, and a timeout
+//! is dead in a machine that lives. (The `vhost` crate's front end waits for a silent backend forever, and a timeout
 //! on its socket makes it spin; hence a small one of our own.)
 
 mod backend;

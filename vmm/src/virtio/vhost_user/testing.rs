@@ -54,16 +54,13 @@ pub(super) struct FakeBackend {
 }
 
 impl FakeBackend {
-    /// One that takes a connection for each of `manners`, one after the other.
-    pub(super) fn start(manners: &[Manner]) -> Self {
+    /// One that takes one connection and behaves like this.
+    pub(super) fn start(manner: Manner) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
-        let manners = manners.to_vec();
         let serve = move || {
-            for manner in manners {
-                let (socket, _) = listener.accept().unwrap();
-                Session { socket, manner, memory: None, queues: Vec::new() }.run();
-            }
+            let (socket, _) = listener.accept().unwrap();
+            Session { socket, manner, memory: None, queues: Vec::new() }.run();
         };
         Self { directory, thread: Some(thread::spawn(serve)) }
     }
@@ -72,7 +69,7 @@ impl FakeBackend {
         self.directory.path().join("socket")
     }
 
-    /// Waits for the end of its last connection.
+    /// Waits for the end of the connection.
     pub(super) fn join(mut self) {
         self.thread.take().unwrap().join().unwrap();
     }
