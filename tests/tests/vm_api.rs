@@ -1,5 +1,7 @@
 //! The control socket of a virtual machine: Firecracker's clients drive it, and our own verbs.
 
+#![expect(clippy::unwrap_used, reason = "part of tests")]
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
