@@ -87,8 +87,7 @@ pub(super) fn open(config: &VmConfig, memory: &GuestMemory) -> Result<Box<dyn Pl
     let host = Host::open()?;
     Ok(match config.engine.on_this_host() {
         Engine::Soft if config.vcpus > 1 => return Err(KvmError::Vcpus(config.vcpus)),
-        // Our own kernel does without the PIC.
-        Engine::Soft => Box::new(SoftPlatform::new(&host, memory, !config.own_kernel)?),
+        Engine::Soft => Box::new(SoftPlatform::new(&host, memory, true)?),
         _ => Box::new(KvmPlatform::new(host, memory)?),
     })
 }
