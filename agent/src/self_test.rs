@@ -8,8 +8,11 @@
 use std::fmt::{self, Display, Formatter};
 use std::net::Ipv4Addr;
 
-/// Behind `--` on the kernel's command line: the agent is to examine the machine instead of serving an engine.
-pub const WORD: &str = "self-test";
+/// A variable of the agent's environment, and so a word of the kernel's command line: if it is there, the agent examines
+/// the machine instead of serving an engine.
+pub const VARIABLE: &str = "self_test";
+/// What each line begins with.
+const WORD: &str = "self-test";
 /// The host's end of the guest's network card.
 pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 77, 77, 1);
 /// The guest's.

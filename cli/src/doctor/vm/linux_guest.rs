@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use agent::self_test::{BLOCK, Line, WORD};
+use agent::self_test::{BLOCK, Line, VARIABLE};
 
 use super::machine::{Machine, carve};
 use super::report::Check;
@@ -101,7 +101,7 @@ impl LinuxGuest<'_> {
 
     fn boot(&self, disk: &Path) -> Command {
         let cpus = self.cpus.to_string();
-        let words = format!("quiet -- {WORD}");
+        let words = format!("quiet {VARIABLE}=1");
         let mut boot = carve(&["vm", "boot", "--engine", self.engine, "--cpus", &cpus, "--memory", MEMORY]);
         boot.args(["--cmdline", &words, "--rng"]).arg("--kernel").arg(&self.kernel);
         boot.arg("--initrd").arg(&self.initramfs).arg("--disk").arg(disk);
