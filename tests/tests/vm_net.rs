@@ -100,11 +100,10 @@ fn a_file_goes_both_ways_in_whole_segments_whatever_the_mtu_under_soft() {
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(said.contains(&format!("card {MAC} {mtu}")), "{output:?}");
         assert!(server.join().unwrap() == pattern(LENGTH), "mtu {mtu}: other bytes came back");
-        for (bytes, packets) in traffic() {
-            // The rest of the packets are acknowledgements, which are small: with large frames they weigh too much.
-            let average = bytes / packets;
-            assert!(mtu != 1500 || average > u64::from(mtu) + 14, "{bytes} bytes in {packets} packets");
-        }
+        // The rest of the packets are acknowledgements, which are small: with large frames they weigh too much, and where
+        // the other side is quick to answer they outnumber the segments of one direction.
+        let average = traffic().map(|(bytes, packets)| bytes / packets).into_iter().max();
+        assert!(mtu != 1500 || average > Some(u64::from(mtu) + 14), "{:?}", traffic());
         println!("mtu {mtu}: {:?}, from and to the guest {:?}", start.elapsed(), traffic());
         remove_tap();
     }
