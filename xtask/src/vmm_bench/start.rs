@@ -12,7 +12,7 @@ use crate::progress::{bar, say};
 
 /// Most that our median may be of QEMU's.
 const LIMIT: f64 = 0.25;
-const QEMU_MACHINE: [&str; 16] = [
+const QEMU_MACHINE: [&str; 14] = [
     "-M",
     "microvm,x-option-roms=off",
     "-accel",
@@ -27,8 +27,6 @@ const QEMU_MACHINE: [&str; 16] = [
     "-no-reboot",
     "-serial",
     "stdio",
-    "-cpu",
-    "host",
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
