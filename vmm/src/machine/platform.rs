@@ -59,11 +59,6 @@ pub(crate) trait Platform: Send {
         profile: bool,
     ) -> Result<Vec<Box<dyn CpuEngine>>, KvmError>;
 
-    /// Whether there is a PIC beside the I/O APIC.
-    fn has_pic(&self) -> bool {
-        true
-    }
-
     /// What takes its time and the guest need not wait for. Called when the vCPUs run, by the thread that started them.
     fn attend(&self) {}
 
@@ -87,7 +82,7 @@ pub(super) fn open(config: &VmConfig, memory: &GuestMemory) -> Result<Box<dyn Pl
     let host = Host::open()?;
     Ok(match config.engine.on_this_host() {
         Engine::Soft if config.vcpus > 1 => return Err(KvmError::Vcpus(config.vcpus)),
-        Engine::Soft => Box::new(SoftPlatform::new(&host, memory, true)?),
+        Engine::Soft => Box::new(SoftPlatform::new(&host, memory)?),
         _ => Box::new(KvmPlatform::new(host, memory)?),
     })
 }

@@ -70,8 +70,6 @@ pub(crate) struct Controllers {
     /// What `Chipset::next_tsc` says, or [`NEVER`].
     deadline: AtomicU64,
     notify: Arc<dyn Fn() + Send + Sync>,
-    /// Whether the PIC answers at its ports.
-    pic: bool,
 }
 
 impl Controllers {
@@ -80,26 +78,13 @@ impl Controllers {
     /// `notify` is called, on whatever thread it happens, when an interrupt becomes deliverable and none of its kind
     /// was before. So the CPU looks at [`Self::pending`] when notified and when it begins to accept a kind: RFLAGS.IF
     /// is set, a shadow or an NMI's handler ends.
-    ///
-    /// Without `pic`, nothing is at the PIC's ports: a kernel that has the I/O APIC does without it, and without the 16
-    /// interrupts that it would keep for it.
-    pub(crate) fn new(notify: Arc<dyn Fn() + Send + Sync>, tsc_khz: u64, pic: bool) -> Arc<Self> {
+    pub(crate) fn new(notify: Arc<dyn Fn() + Send + Sync>, tsc_khz: u64) -> Arc<Self> {
         Arc::new(Self {
             chipset: Mutex::new(Chipset::new(TscFrequency::from_khz(tsc_khz))),
             pending: AtomicU8::new(0),
             deadline: AtomicU64::new(NEVER),
             notify,
-            pic,
         })
-    }
-
-    /// Whether `port` is the PIC's, the PIT's or the speaker's.
-    fn owns_port(&self, port: u16) -> bool {
-        match port {
-            0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => self.pic,
-            0x40..=0x43 | 0x61 => true,
-            _ => false,
-        }
     }
 
     /// An interrupt line for a device: each trigger is a rise of input `irq` of the I/O APIC and the PIC.
@@ -167,7 +152,7 @@ impl Controllers {
     /// Fills `data` with what the PIC, the PIT or the speaker port has at `port`; whether they have that port. They
     /// answer single bytes only.
     pub(crate) fn read_port(&self, port: u16, data: &mut [u8], tsc: u64) -> bool {
-        if !self.owns_port(port) {
+        if !owns_port(port) {
             return false;
         }
         let byte =
@@ -180,11 +165,11 @@ impl Controllers {
     /// bytes only.
     pub(crate) fn write_port(&self, port: u16, data: &[u8], tsc: u64) -> bool {
         if let &[value] = data
-            && self.owns_port(port)
+            && owns_port(port)
         {
             return self.with_time(tsc, |chipset| chipset.write_port(port, value, tsc));
         }
-        self.owns_port(port)
+        owns_port(port)
     }
 
     /// The task priority as CR8 reads, 0 to 15.
@@ -252,6 +237,11 @@ impl std::fmt::Debug for Controllers {
 
 fn damaged(problem: &str) -> KvmError {
     KvmError::State { what: "the interrupt controllers", problem: problem.to_owned() }
+}
+
+/// Whether `port` is the PIC's, the PIT's or the speaker's.
+fn owns_port(port: u16) -> bool {
+    matches!(port, 0x20 | 0x21 | 0x40..=0x43 | 0x61 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1)
 }
 
 /// A device's end of an input.

@@ -27,7 +27,7 @@ impl Machine {
         let notify = Arc::new(move || {
             counter.fetch_add(1, Ordering::SeqCst);
         });
-        Self { controllers: Controllers::new(notify, TSC_KHZ, true), notified }
+        Self { controllers: Controllers::new(notify, TSC_KHZ), notified }
     }
 
     /// As Linux sets it up: x2APIC mode, enabled, PIC masked, LINT0 masked.
@@ -315,14 +315,4 @@ fn ports_answer_single_bytes_only() {
     let mut data = [0];
     machine.controllers.read_port(0x21, &mut data, 0);
     assert_eq!(data, [0xfb], "no initialisation was begun");
-}
-
-#[test]
-fn without_a_pic_its_ports_are_not_answered_and_the_timers_are() {
-    let controllers = Controllers::new(Arc::new(|| {}), TSC_KHZ, false);
-    let mut byte = [0];
-    for (port, answered) in [(0x21, false), (0xa1, false), (0x4d0, false), (0x43, true), (0x61, true)] {
-        assert_eq!(controllers.read_port(port, &mut byte, 0), answered, "{port:#x}");
-        assert_eq!(controllers.write_port(port, &[0], 0), answered, "{port:#x}");
-    }
 }
