@@ -8,6 +8,7 @@
 
 mod census;
 mod client;
+mod conversation;
 mod guest;
 
 use std::{
@@ -20,6 +21,7 @@ use std::{
 
 pub use census::Census;
 pub use client::{Client, http_get, wait_at_most, wait_for};
+pub use conversation::Guest;
 pub use guest::{initramfs_of_checks, initramfs_with, kernel, kernel_of};
 use rustix::thread::UnshareFlags;
 use tempfile::TempDir;

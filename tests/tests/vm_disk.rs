@@ -1,12 +1,11 @@
 //! A machine's disk, as the host finds it while the guest runs, and after the machine was killed.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 
-use tests::{Engine, Host, initramfs_with, kernel};
+use tests::{Engine, Guest, Host};
 
 const MIB: u64 = 1 << 20;
 
@@ -29,57 +28,10 @@ mount -t ext4 /dev/vda /mnt || echo FAILED mount
 echo kept: $(cat /mnt/kept)
 umount /mnt; poweroff -f";
 
-/// A guest that stops after each step until it is told to go on.
-struct Guest {
-    process: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Guest {
-    fn boot(host: &Host, (name, script): (&str, &str), options: &str) -> Self {
-        let script = format!(
-            "/bin/busybox --install -s /bin\nexport PATH=/bin\nmount -t devtmpfs dev /dev\nmount -t sysfs sys /sys\n{script}"
-        );
-        let initrd = initramfs_with(&host.path(name), &script);
-        let mut boot = host.carve(&["vm", "boot", "--memory", "128"]);
-        boot.arg("--kernel").arg(kernel().expect("the host has one")).arg("--initrd").arg(initrd);
-        boot.arg("--disk").arg(format!("{},id=root,{options}", host.path("root").display()));
-        boot.arg("--disk").arg(format!("{},{options}", host.path("data").display()));
-        let mut process = boot.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("carve starts");
-        let lines = BufReader::new(process.stdout.take().expect("asked for above")).lines();
-        Self { process, lines }
-    }
-
-    /// Lets the guest work until it says this; answers what it said before.
-    fn until(&mut self, wanted: &str) -> Vec<String> {
-        let mut said = Vec::new();
-        for line in self.lines.by_ref() {
-            let line = line.expect("a line");
-            assert!(!line.contains("FAILED"), "{line}, after {said:?}");
-            if line.contains(wanted) {
-                return said;
-            }
-            said.push(line);
-        }
-        panic!("the guest has ended without {wanted:?}: {said:?}");
-    }
-
-    fn go_on(&mut self) {
-        use std::io::Write;
-        self.process.stdin.as_mut().expect("asked for above").write_all(b"on\n").expect("it listens");
-    }
-
-    /// What `kill -9` does to all of its processes.
-    fn kill(self) {
-        drop(self);
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.process.kill().and_then(|()| self.process.wait().map(drop));
-    }
+fn boot(host: &Host, (name, script): (&str, &str), options: &str) -> Guest {
+    let disk = |file: &str, words: &str| format!("{}{words},{options}", host.path(file).display());
+    let (root, data) = (disk("root", ",id=root"), disk("data", ""));
+    Guest::boot(host, name, script, &["--disk", &root, "--disk", &data])
 }
 
 /// Bytes that the file takes on the host.
@@ -97,23 +49,23 @@ fn survives_flushes_and_gives_back(options: &str) {
     assert!(made.success());
     fs::write(&data, vec![0xaa; 8 << 20]).expect("it is there");
 
-    let mut guest = Guest::boot(&host, ("first", FIRST), options);
+    let mut guest = boot(&host, ("first", FIRST), options);
     guest.until("state: filled");
     let filled = taken(&root);
     assert!(filled >= 32 * MIB, "{filled} bytes");
-    guest.go_on();
+    guest.tell("on");
     guest.until("state: given back");
     assert!(taken(&root) + 30 * MIB <= filled, "{} bytes of {filled} are left", taken(&root));
     assert!(taken(&data) < MIB, "{} bytes are left of the discarded disk", taken(&data));
     assert_eq!(fs::metadata(&data).expect("it is there").len(), 8 * MIB);
-    guest.go_on();
+    guest.tell("on");
     let said = guest.until("state: flushed");
     assert!(said.iter().any(|line| line == "serial: root"), "no serial in {said:?}");
     guest.kill();
 
-    let mut guest = Guest::boot(&host, ("second", SECOND), options);
+    let mut guest = boot(&host, ("second", SECOND), options);
     guest.until("kept: precious");
-    assert!(guest.process.wait().expect("it is there").success());
+    guest.ends();
 }
 
 #[test]
