@@ -34,6 +34,7 @@ pub(crate) const BUILDING: &[Package] = &[
     package("erofs-utils", "checks layer images in tests"),
     package("busybox-static", "is the demo image's base and the tests' guest programs"),
     package("cpio", "packs initramfs archives in tests"),
+    package("qemu-system-common", "has the storage daemon that serves a disk in tests"),
     package("crun", "is the peer that container starts are compared with"),
 ];
 

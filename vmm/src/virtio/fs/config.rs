@@ -51,6 +51,8 @@ impl FsConfig {
             device_type: device_type::FS,
             features: 0,
             queue_sizes: vec![QUEUE_SIZE; self.queues + 1],
+            // The urgent one and one for requests: newer guests use no more of these than they have vCPUs.
+            required_queues: 2,
             config: ConfigSpace::Here(self.config_space()),
         };
         VhostUser::connect(kind, &self.socket, memory)

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_MQ, VIRTIO_BLK_F_RO,
-    VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_TOPOLOGY, VIRTIO_BLK_F_WRITE_ZEROES,
+    VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_TOPOLOGY, VIRTIO_BLK_F_WRITE_ZEROES,
 };
 
 use super::device::{ConfigSpace, Kind};
@@ -18,9 +18,11 @@ use crate::virtio::device::device_type;
 const QUEUE_SIZE: u16 = 256;
 /// Bytes of the config space, up to the limits of write-zeroes (virtio 1.2, section 5.2.4).
 const CONFIG: usize = 60;
-/// Features that leave all to the backend. Those that are not here need something of this side.
-const FEATURES: u64 = 1 << VIRTIO_BLK_F_SIZE_MAX
-    | 1 << VIRTIO_BLK_F_SEG_MAX
+/// Where it says how many queues there are.
+const NUM_QUEUES: usize = 34;
+/// Features that leave all to the backend. Those that are not here need something of this side, or are no use: QEMU's
+/// storage daemon offers a limit to a segment's size (SIZE_MAX), and the limit is 0.
+const FEATURES: u64 = 1 << VIRTIO_BLK_F_SEG_MAX
     | 1 << VIRTIO_BLK_F_RO
     | 1 << VIRTIO_BLK_F_BLK_SIZE
     | 1 << VIRTIO_BLK_F_FLUSH
@@ -59,12 +61,16 @@ impl VhostUserBlockConfig {
         if !(1..=MAX_REQUEST_QUEUES).contains(&self.queues) {
             return Err(VhostUserError::Queues(self.queues));
         }
+        // No more than MAX_REQUEST_QUEUES. The backend may have more than this machine wants.
+        let queues = u16::try_from(self.queues).unwrap_or(u16::MAX);
         let several = if self.queues > 1 { 1 << VIRTIO_BLK_F_MQ } else { 0 };
         let kind = Kind {
             device_type: device_type::BLOCK,
             features: FEATURES | several,
             queue_sizes: vec![QUEUE_SIZE; self.queues],
-            config: ConfigSpace::Backend(CONFIG),
+            // A guest uses no more of them than it has vCPUs.
+            required_queues: 1,
+            config: ConfigSpace::Backend { len: CONFIG, ours: (NUM_QUEUES, queues.to_le_bytes().to_vec()) },
         };
         VhostUser::connect(kind, &self.socket, memory)
     }

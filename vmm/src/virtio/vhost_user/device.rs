@@ -29,6 +29,8 @@ pub(crate) struct Kind {
     pub(crate) features: u64,
     /// The largest size of each queue.
     pub(crate) queue_sizes: Vec<u16>,
+    /// How many queues from the first on the driver must set up.
+    pub(crate) required_queues: usize,
     /// Who has the config space.
     pub(crate) config: ConfigSpace,
 }
@@ -38,8 +40,13 @@ pub(crate) struct Kind {
 pub(crate) enum ConfigSpace {
     /// Here.
     Here(Vec<u8>),
-    /// The backend has it, so many bytes.
-    Backend(usize),
+    /// The backend has it.
+    Backend {
+        /// How many bytes.
+        len: usize,
+        /// Bytes that are this side's to say, and where.
+        ours: (usize, Vec<u8>),
+    },
 }
 
 /// A device whose queues a backend serves.
@@ -81,7 +88,13 @@ impl VhostUser {
         backend.check_queues(kind.queue_sizes.len())?;
         let config = match &kind.config {
             ConfigSpace::Here(bytes) => bytes.clone(),
-            ConfigSpace::Backend(len) => backend.config(*len)?,
+            ConfigSpace::Backend { len, ours: (at, bytes) } => {
+                let mut config = backend.config(*len)?;
+                if let Some(place) = config.get_mut(*at..at.saturating_add(bytes.len())) {
+                    place.copy_from_slice(bytes);
+                }
+                config
+            }
         };
         let call = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
         Ok(Self {
@@ -167,6 +180,10 @@ impl VirtioDevice for VhostUser {
 
     fn queue_max_sizes(&self) -> &[u16] {
         &self.kind.queue_sizes
+    }
+
+    fn required_queues(&self) -> usize {
+        self.kind.required_queues
     }
 
     fn ring_features(&self) -> u64 {

@@ -12,7 +12,13 @@ use crate::virtio::vhost_user::testing::{CONFIG, FEATURES, FakeBackend, Manner, 
 use crate::virtio::vhost_user::{PATIENCE, Request};
 
 fn kind(config: ConfigSpace) -> Kind {
-    Kind { device_type: device_type::FS, features: 1 << 9 | 1 << 3, queue_sizes: vec![64, 128], config }
+    Kind {
+        device_type: device_type::FS,
+        features: 1 << 9 | 1 << 3,
+        queue_sizes: vec![64, 128],
+        required_queues: 1,
+        config,
+    }
 }
 
 fn memory() -> GuestMemory {
@@ -20,7 +26,8 @@ fn memory() -> GuestMemory {
 }
 
 fn connect(backend: &FakeBackend, memory: &GuestMemory) -> Result<VhostUser, VhostUserError> {
-    VhostUser::connect(kind(ConfigSpace::Backend(8)), &backend.socket(), memory)
+    let config = ConfigSpace::Backend { len: 8, ours: (4, vec![2, 0]) };
+    VhostUser::connect(kind(config), &backend.socket(), memory)
 }
 
 /// A driver of a device whose backend behaves like this; not started yet.
@@ -67,6 +74,11 @@ fn offers_what_device_and_backend_have_in_common() {
     let (mut driver, device) = driver(&backend);
     assert_eq!(driver.offered(), FEATURES, "no event index, no indirect descriptors: the backend has none");
     assert_eq!(driver.read32(0x100), u32::from_le_bytes([CONFIG; 4]));
+    assert_eq!(
+        driver.read32(0x104),
+        u32::from_le_bytes([2, 0, CONFIG, CONFIG]),
+        "how many queues is not its to say"
+    );
     assert!(device.lock().unwrap().refuses_snapshot().is_some());
 }
 
@@ -88,6 +100,22 @@ fn the_backend_serves_the_queues_in_the_guests_memory() {
         drop((driver, device));
         backend.join();
     }
+}
+
+#[test]
+fn a_driver_may_leave_the_last_queues_out() {
+    let backend = FakeBackend::start(Manner::Good);
+    let (mut driver, device) = driver(&backend);
+    let features = driver.offered();
+    driver.negotiate(features);
+    driver.set_up_queues();
+    driver.write32(0x30, 1);
+    driver.write32(0x44, 0);
+    driver.write32(0x70, 0xf);
+    assert_eq!(driver.read32(0x70), 0xf);
+    request(&mut driver, 0);
+    drop((driver, device));
+    backend.join();
 }
 
 #[test]
