@@ -55,7 +55,7 @@ pub(crate) fn report(result: anyhow::Result<Exit>) -> ExitCode {
 }
 
 /// An error and its causes; many errors name their cause in their own text already.
-fn one_line(error: &anyhow::Error) -> String {
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line {
         line if line.is_empty() => cause,
         line if line.contains(&cause) => line,

@@ -16,6 +16,7 @@ mod inspect;
 mod jail_flag;
 mod logs;
 mod monitor;
+mod oci;
 mod progress;
 mod ps;
 mod rm;
@@ -71,6 +72,8 @@ enum Command {
     Bench(bench::Args),
     /// Show what this host offers for each model, and what to do about what it lacks
     Doctor(doctor::Args),
+    /// An OCI runtime: create, start, kill and delete containers from bundles
+    Oci(Box<oci::Args>),
     /// Print a shell's completion script
     Completion(completion::Args),
     /// Owns one instance; started by `run`
@@ -87,6 +90,9 @@ impl Cli {
 fn main() -> std::process::ExitCode {
     if vm_process::is_asked_for() {
         return vm_process::run();
+    }
+    if let Some(args) = oci::asked_for() {
+        return oci::run(args);
     }
     exit::survive_closed_pipes();
     let cli = match Cli::try_parse() {
@@ -106,6 +112,7 @@ fn main() -> std::process::ExitCode {
         Command::Vm(args) => vm::run(*args, logs),
         Command::Bench(args) => bench::run(&root, args),
         Command::Doctor(args) => doctor::run(&root, &args),
+        Command::Oci(args) => return oci::carry_out_and_report(*args),
         Command::Completion(args) => completion::run(&args),
         Command::Monitor(args) => monitor::run(&root, &args),
     };

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 
-use container::{Container, CreateOptions};
+use container::{Bundle, Container, CreateOptions};
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -29,8 +29,9 @@ fn main() -> ExitCode {
 fn run(dir: &Path, id: &str) -> Result<i32, Box<dyn std::error::Error>> {
     let stdio = [own(io::stdin())?, own(io::stdout())?, own(io::stderr())?];
     let cgroup_path = Path::new("/carve").join(id);
-    let options = CreateOptions { stdio, cgroup_path, hierarchy: None, die_with_parent: true };
-    let mut container = container::create(dir, id, options)?;
+    let options =
+        CreateOptions { stdio, cgroup_path, hierarchy: None, start_socket: None, die_with_parent: true };
+    let mut container = container::create(&Bundle::load(dir)?, id, options)?;
     let ended = start_and_wait(&mut container);
     container.delete()?;
     ended

@@ -11,15 +11,21 @@
 //! ```
 //!
 //! The creator's end is the only one that keeps the socket open on its side, so its death ends init's waiting.
+//!
+//! A container that outlives its creator is told `Detach` instead of `Start`. It then waits on a socket with a
+//! name for somebody who connects and says `Start`; that connection takes the channel's place.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, accept_with, recv, send, socketpair,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::step::StepError;
+use crate::sys::{self, LastStage};
 
 /// Longest message, in bytes. Longer subjects are cut by the kernel's refusal to send, so they are cut before.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
@@ -31,6 +37,7 @@ pub(crate) enum Order {
     Mapped = b'M',
     Joined = b'J',
     Start = b'S',
+    Detach = b'D',
 }
 
 /// What init tells the creator.
@@ -39,11 +46,8 @@ pub(crate) enum Report {
     Warning(String),
     Ready,
     Failed(StepError),
-    /// The program could not be executed; `errno` says why.
-    NotExecuted {
-        program: String,
-        errno: i32,
-    },
+    /// The program could not be executed: errno.
+    NotExecuted(i32),
 }
 
 /// The creator's end.
@@ -61,6 +65,11 @@ pub(crate) fn pair() -> Result<(CreatorEnd, InitEnd), Errno> {
 }
 
 impl CreatorEnd {
+    /// The end of a connection to the named socket of a container that waits to be started.
+    pub(crate) fn of_connection(connection: OwnedFd) -> Self {
+        Self(connection)
+    }
+
     /// Sends an order. EPIPE means that init is gone.
     pub(crate) fn order(&self, order: Order) -> Result<(), Errno> {
         send(&self.0, &[order as u8], SendFlags::NOSIGNAL).map(|_| ())
@@ -73,11 +82,32 @@ impl CreatorEnd {
         if length == 0 {
             return Ok(None);
         }
-        serde_json::from_slice(&buffer[..length]).map(Some).map_err(io::Error::from)
+        let message = &buffer[..length];
+        match sys::parse_failure(message) {
+            Some((LastStage::Exec, errno)) => Ok(Some(Report::NotExecuted(errno.raw_os_error()))),
+            Some((stage, errno)) => Ok(Some(Report::Failed(last_step(stage, errno)))),
+            None => serde_json::from_slice(message).map(Some).map_err(io::Error::from),
+        }
     }
 }
 
 impl InitEnd {
+    /// Waits for a connection that says `Start`, and makes it this channel, under the same descriptor number.
+    ///
+    /// # Errors
+    /// Those of accept4(2) and dup3(2).
+    pub(crate) fn wait_for_starter(&mut self, listener: BorrowedFd<'_>) -> Result<(), Errno> {
+        loop {
+            let connection = retry(|| accept_with(listener, SocketFlags::CLOEXEC))?;
+            rustix::io::dup3(&connection, &mut self.0, rustix::io::DupFlags::CLOEXEC)?;
+            drop(connection);
+            // One that only wanted to know whether somebody waits here says nothing.
+            if self.wait_for(Order::Start).is_ok() {
+                return Ok(());
+            }
+        }
+    }
+
     /// Waits for this order.
     ///
     /// # Errors
@@ -107,6 +137,15 @@ impl AsFd for InitEnd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// What failed between the two executions that end in the container's program, as a step.
+fn last_step(stage: LastStage, errno: Errno) -> StepError {
+    let (step, subject) = match stage {
+        LastStage::Seccomp => ("seccomp", "linux.seccomp"),
+        LastStage::Channel | LastStage::Exec => ("exec", "the channel to the creator"),
+    };
+    StepError { errno: Some(errno.raw_os_error()), ..StepError::new(step, subject, io::Error::from(errno)) }
 }
 
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {

@@ -39,7 +39,9 @@ impl ExitStatus {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// There is no such program.
-    #[error("{program:?}: no such program in the container; a name without a slash is looked for along PATH")]
+    #[error(
+        "{program:?}: executable file not found in the container; a name without a slash is looked for along $PATH"
+    )]
     NotFound {
         /// The program.
         program: String,
@@ -67,6 +69,16 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// What errno from the search for the program, or from its execution, means.
+    pub(crate) fn not_executed(program: &str, errno: i32) -> Self {
+        let program = program.to_owned();
+        match Errno::from_raw_os_error(errno) {
+            Errno::NOENT => Self::NotFound { program },
+            Errno::ACCESS => Self::PermissionDenied { program },
+            errno => Self::NotExecutable { program, source: errno.into() },
+        }
+    }
+
     /// The exit code that stands for this failure, in Docker's way.
     pub fn exit_code(&self) -> i32 {
         match self {
@@ -101,12 +113,19 @@ pub struct Container {
     init: InitProcess,
     channel: Option<CreatorEnd>,
     cgroup: Cgroup,
+    program: String,
     warnings: Vec<String>,
 }
 
 impl Container {
-    pub(crate) fn new(init: InitProcess, channel: CreatorEnd, cgroup: Cgroup, warnings: Vec<String>) -> Self {
-        Self { init, channel: Some(channel), cgroup, warnings }
+    pub(crate) fn new(
+        init: InitProcess,
+        channel: CreatorEnd,
+        cgroup: Cgroup,
+        program: String,
+        warnings: Vec<String>,
+    ) -> Self {
+        Self { init, channel: Some(channel), cgroup, program, warnings }
     }
 
     /// The id of its first process, in the caller's pid namespace.
@@ -135,18 +154,17 @@ impl Container {
     /// When the program cannot be executed; the init process has ended then.
     pub fn start(&mut self) -> Result<(), StartError> {
         let channel = self.channel.take().ok_or(StartError::Gone)?;
-        channel.order(Order::Start).map_err(|_gone| StartError::Gone)?;
-        match channel.report() {
-            // The socket is close-on-exec. A process that was killed closes it as well, and waiting shows that.
-            Ok(None) => Ok(()),
-            Ok(Some(Report::NotExecuted { program, errno })) => Err(match Errno::from_raw_os_error(errno) {
-                Errno::NOENT => StartError::NotFound { program },
-                Errno::ACCESS => StartError::PermissionDenied { program },
-                errno => StartError::NotExecutable { program, source: errno.into() },
-            }),
-            Ok(Some(Report::Failed(error))) => Err(error.into()),
-            Ok(Some(Report::Ready | Report::Warning(_))) | Err(_) => Err(StartError::Gone),
-        }
+        order_start(&channel, &self.program)
+    }
+
+    /// Lets the container outlive this process: it waits, with its program not started yet, for somebody who
+    /// connects to the socket that it was created with.
+    ///
+    /// # Errors
+    /// When its init process is gone.
+    pub fn detach(mut self) -> Result<(), StartError> {
+        let channel = self.channel.take().ok_or(StartError::Gone)?;
+        channel.order(Order::Detach).map_err(|_gone| StartError::Gone)
     }
 
     /// Sends a signal, by number, to the container's first process.
@@ -185,6 +203,18 @@ impl Container {
         self.channel = None;
         self.init.kill_and_reap();
         Ok(self.cgroup.remove()?)
+    }
+}
+
+/// Gives the order to start, and waits for the program's execution or its failure.
+pub(crate) fn order_start(channel: &CreatorEnd, program: &str) -> Result<(), StartError> {
+    channel.order(Order::Start).map_err(|_gone| StartError::Gone)?;
+    match channel.report() {
+        // The socket is close-on-exec. A process that was killed closes it as well, and waiting shows that.
+        Ok(None) => Ok(()),
+        Ok(Some(Report::NotExecuted(errno))) => Err(StartError::not_executed(program, errno)),
+        Ok(Some(Report::Failed(error))) => Err(error.into()),
+        Ok(Some(Report::Ready | Report::Warning(_))) | Err(_) => Err(StartError::Gone),
     }
 }
 

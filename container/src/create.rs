@@ -1,7 +1,7 @@
 //! Makes a container: everything up to the point just before its program is executed.
 //!
 //! ```text
-//! refuse_threads → load bundle → plan → cgroup → clone3 ─┬─▶ init::run: mounts, root, limits, user …
+//! refuse_threads → plan → cgroup → clone3 ─┬─▶ init::run: mounts, root, limits, user …
 //!                                                        └─▶ guide: id maps, join cgroup, wait for Ready
 //! ```
 //!
@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Pid;
 
-use crate::bundle::{Bundle, BundleError};
+use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, CgroupError, Hierarchy};
 use crate::channel::{self, CreatorEnd, Order, Report};
-use crate::container::{Container, InitProcess};
+use crate::container::{Container, InitProcess, StartError};
 use crate::init::{self, InitContext};
 use crate::plan::{Plan, PlanError};
 use crate::step::StepError;
@@ -33,6 +33,9 @@ pub struct CreateOptions {
     pub cgroup_path: PathBuf,
     /// The host's cgroup trees, if the caller knows them already; else they are looked up.
     pub hierarchy: Option<Hierarchy>,
+    /// A listening socket (`SOCK_SEQPACKET`), if the container is to outlive its creator: see
+    /// [`Container::detach`].
+    pub start_socket: Option<OwnedFd>,
     /// Whether the container is killed when the thread that creates it ends, however it ends.
     pub die_with_parent: bool,
 }
@@ -49,9 +52,6 @@ pub enum CreateError {
         /// How many the caller has.
         threads: usize,
     },
-    /// The bundle cannot be used.
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
     /// The configuration cannot be carried out.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -66,6 +66,9 @@ pub enum CreateError {
     /// A step inside the container failed.
     #[error("cannot set up the container: {0}")]
     Step(#[from] StepError),
+    /// There is no program to execute.
+    #[error(transparent)]
+    Program(StartError),
     /// The init process ended without a word.
     #[error(
         "the container's init process died during set-up; it may have been killed, for lack of memory too"
@@ -81,16 +84,15 @@ pub enum CreateError {
     },
 }
 
-/// Creates the container `id` from the bundle in `dir`: its init process has everything set up and waits just
+/// Creates the container `id` from the bundle: its init process has everything set up and waits just
 /// before executing the program, for [`Container::start`].
 ///
 /// # Errors
 /// See [`CreateError`]; whatever was made by then is removed again.
-pub fn create(dir: &Path, id: &str, options: CreateOptions) -> Result<Container, CreateError> {
+pub fn create(bundle: &Bundle, id: &str, options: CreateOptions) -> Result<Container, CreateError> {
     refuse_threads()?;
-    let bundle = Bundle::load(dir)?;
-    let plan = Plan::new(&bundle, id)?;
-    let cgroup = make_cgroup(&bundle, &options)?;
+    let plan = Plan::new(bundle, id)?;
+    let cgroup = make_cgroup(bundle, &options)?;
     let (pid, pidfd, channel) = match clone_init(&plan, &cgroup, options) {
         Ok(cloned) => cloned,
         Err(error) => {
@@ -100,11 +102,11 @@ pub fn create(dir: &Path, id: &str, options: CreateOptions) -> Result<Container,
     };
     let mut init = InitProcess::new(pid, pidfd);
     match guide(&plan, &cgroup, pid, &channel) {
-        Ok(warnings) => Ok(Container::new(init, channel, cgroup, warnings)),
+        Ok(warnings) => Ok(Container::new(init, channel, cgroup, plan.process.name(), warnings)),
         Err(error) => {
             init.kill_and_reap();
             // A process that could not be guided may have ended for a reason that it still tells.
-            let told = last_words(&channel);
+            let told = last_words(&plan, &channel);
             remove_cgroup(&cgroup);
             Err(told.unwrap_or(error))
         }
@@ -145,10 +147,9 @@ fn clone_init(
     match cloned.map_err(|errno| CreateError::Clone(errno.into()))? {
         Cloned::Parent { pid, pidfd } => Ok((pid, pidfd, creator_end)),
         Cloned::Child => {
-            let CreateOptions { stdio, die_with_parent, .. } = &options;
+            let CreateOptions { stdio, start_socket, die_with_parent, .. } = options;
             let stdio = [stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd()];
-            let channel = &init_end;
-            init::run(&InitContext { plan, cgroup, channel, stdio, die_with_parent: *die_with_parent })
+            init::run(InitContext { plan, cgroup, channel: init_end, stdio, start_socket, die_with_parent })
         }
     }
 }
@@ -179,7 +180,8 @@ fn guide(plan: &Plan, cgroup: &Cgroup, pid: Pid, channel: &CreatorEnd) -> Result
             Some(Report::Warning(warning)) => warnings.push(warning),
             Some(Report::Ready) => break,
             Some(Report::Failed(error)) => return Err(error.into()),
-            Some(Report::NotExecuted { .. }) | None => return Err(CreateError::InitDied),
+            Some(Report::NotExecuted(errno)) => return Err(not_executed(plan, errno)),
+            None => return Err(CreateError::InitDied),
         }
     }
     for warning in &warnings {
@@ -193,13 +195,19 @@ fn order(channel: &CreatorEnd, order: Order) -> Result<(), CreateError> {
 }
 
 /// The failure that a process which is gone by now has reported, if any.
-fn last_words(channel: &CreatorEnd) -> Option<CreateError> {
+fn last_words(plan: &Plan, channel: &CreatorEnd) -> Option<CreateError> {
     while let Ok(Some(report)) = channel.report() {
-        if let Report::Failed(error) = report {
-            return Some(error.into());
+        match report {
+            Report::Failed(error) => return Some(error.into()),
+            Report::NotExecuted(errno) => return Some(not_executed(plan, errno)),
+            Report::Ready | Report::Warning(_) => {}
         }
     }
     None
+}
+
+fn not_executed(plan: &Plan, errno: i32) -> CreateError {
+    CreateError::Program(StartError::not_executed(&plan.process.name(), errno))
 }
 
 fn remove_cgroup(cgroup: &Cgroup) {

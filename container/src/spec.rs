@@ -73,7 +73,7 @@ pub fn default_spec() -> Spec {
         .set_readonly_paths(Some(READONLY_PATHS.map(str::to_owned).to_vec()))
         .set_seccomp(Some(default_profile(&capabilities)));
     let mut spec = Spec::default();
-    spec.set_version("1.2.0".to_owned())
+    spec.set_version(crate::SPEC_VERSION.to_owned())
         .set_hostname(None)
         .set_annotations(None)
         .set_root(Some(root()))

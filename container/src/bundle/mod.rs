@@ -23,6 +23,8 @@ pub struct Bundle {
     pub dir: PathBuf,
     /// Its `config.json`.
     pub spec: Spec,
+    /// The same, as it was read.
+    pub(crate) json: Vec<u8>,
 }
 
 /// A bundle that cannot be used.
@@ -75,10 +77,15 @@ impl Bundle {
         if json.len() as u64 > MAX_CONFIG_BYTES {
             return Err(BundleError::TooLarge { path });
         }
-        let spec: Spec =
-            serde_json::from_slice(&json).map_err(|source| BundleError::Malformed { path, source })?;
+        Self::parse(dir, json)
+    }
+
+    /// A bundle with this `config.json`.
+    pub(crate) fn parse(dir: PathBuf, json: Vec<u8>) -> Result<Self, BundleError> {
+        let spec: Spec = serde_json::from_slice(&json)
+            .map_err(|source| BundleError::Malformed { path: dir.join("config.json"), source })?;
         refuse_unsupported(&spec)?;
-        Ok(Self { dir, spec })
+        Ok(Self { dir, spec, json })
     }
 }
 

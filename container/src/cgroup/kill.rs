@@ -1,13 +1,14 @@
-//! Kills everything in a group.
+//! Signals, and kills, everything in a group.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 
 use super::{Cgroup, CgroupError, write};
+use crate::sys;
 
 /// Sends SIGKILL to every process in the group and below: through `cgroup.kill` (Linux 5.14) in the v2 tree, which
 /// no fork can outrun, else one by one.
@@ -18,8 +19,13 @@ pub(super) fn kill_all(group: &Cgroup) -> Result<(), CgroupError> {
             write(&file, "1")?;
         }
     }
+    signal_all(group, libc::SIGKILL)
+}
+
+/// Sends a signal to every process in the group and below, one by one.
+pub(super) fn signal_all(group: &Cgroup, signal: i32) -> Result<(), CgroupError> {
     for pid in pids(group)? {
-        match kill_process(pid, Signal::KILL) {
+        match sys::kill(pid, signal) {
             Ok(()) | Err(Errno::SRCH) => {}
             Err(errno) => {
                 let (pid, path) = (pid.as_raw_nonzero().get(), group.path().to_owned());

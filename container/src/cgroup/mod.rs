@@ -11,6 +11,7 @@
 mod create;
 mod device_program;
 mod devices;
+mod freeze;
 mod hierarchy;
 mod kill;
 mod limits;
@@ -109,8 +110,8 @@ pub enum CgroupError {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// A process of the group cannot be killed.
-    #[error("cannot kill process {pid} of the cgroup {path}: {source}")]
+    /// A process of the group cannot be sent a signal.
+    #[error("cannot signal process {pid} of the cgroup {path}: {source}")]
     Kill {
         /// The process.
         pid: i32,
@@ -202,6 +203,22 @@ impl Cgroup {
     /// When the processes cannot be listed or killed.
     pub fn kill_all(&self) -> Result<(), CgroupError> {
         kill::kill_all(self)
+    }
+
+    /// Sends a signal, by number, to every process in the group and in groups below it.
+    ///
+    /// # Errors
+    /// When the processes cannot be listed or signalled.
+    pub fn signal_all(&self, signal: i32) -> Result<(), CgroupError> {
+        kill::signal_all(self, signal)
+    }
+
+    /// Whether the group's processes are frozen.
+    ///
+    /// # Errors
+    /// When the file that says so cannot be read.
+    pub fn is_frozen(&self) -> Result<bool, CgroupError> {
+        freeze::is_frozen(self)
     }
 
     /// Removes the group, all groups below it, and its parent if that is empty then. Processes still in it are

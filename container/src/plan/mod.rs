@@ -107,7 +107,7 @@ impl Plan {
 }
 
 /// An id names a cgroup directory and a keyring, so it must be an ordinary name.
-fn checked_id(id: &str) -> Result<String, PlanError> {
+pub(crate) fn checked_id(id: &str) -> Result<String, PlanError> {
     let ordinary = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '+');
     if id.is_empty() || id.len() > 255 || id.starts_with('.') || !id.chars().all(ordinary) {
         let reason =
@@ -164,7 +164,7 @@ mod tests {
         let mut json = serde_json::to_value(crate::spec::default_spec()).unwrap();
         change(&mut json);
         let spec = serde_json::from_value(json).unwrap();
-        Plan::new(&Bundle { dir: "/bundle".into(), spec }, id)
+        Plan::new(&Bundle { dir: "/bundle".into(), spec, json: Vec::new() }, id)
     }
 
     #[test]

@@ -48,6 +48,11 @@ pub(crate) struct RlimitPlan {
 }
 
 impl ProcessPlan {
+    /// The program's name, as it was given.
+    pub(crate) fn name(&self) -> String {
+        self.args.strings().first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
     /// Reads `process`.
     pub(crate) fn new(process: &Process) -> Result<Self, PlanError> {
         let args = c_strings("process.args", process.args().iter().flatten())?;

@@ -6,15 +6,20 @@ use rustix::io::Errno;
 
 use super::check;
 
-/// Closes every descriptor from 3 up, apart from `keep`.
+/// Closes every descriptor from 3 up, apart from those in `keep`.
 ///
 /// For a fresh clone that owns copies of all its parent's descriptors and will never run their destructors.
-pub(crate) fn close_all_except(keep: BorrowedFd<'_>) -> Result<(), Errno> {
-    let keep = keep.as_raw_fd().unsigned_abs();
-    if keep > 3 {
-        close_range(3, keep - 1, 0)?;
+pub(crate) fn close_all_except(keep: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for kept in keep {
+        if kept > first {
+            close_range(first, kept - 1, 0)?;
+        }
+        first = first.max(kept.saturating_add(1));
     }
-    close_range(keep.saturating_add(1).max(3), u32::MAX, 0)
+    close_range(first, u32::MAX, 0)
 }
 
 /// Marks every descriptor from 3 up close-on-exec.

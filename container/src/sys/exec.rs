@@ -1,9 +1,7 @@
-//! `execve(2)`, with the argument and environment arrays laid out beforehand.
+//! The argument and environment arrays of `execve(2)`, laid out beforehand.
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CString, c_char};
 use std::ptr;
-
-use rustix::io::Errno;
 
 /// A null-terminated array of pointers to C strings, as execve wants it.
 #[derive(Debug)]
@@ -23,13 +21,14 @@ impl CStringArray {
     pub(crate) fn strings(&self) -> &[CString] {
         &self.strings
     }
-}
 
-/// Replaces this process's program; returns only with the reason why it could not.
-pub(crate) fn execve(path: &CStr, args: &CStringArray, env: &CStringArray) -> Errno {
-    // SAFETY: all three are valid, null-terminated and live as long as the call; the arrays own their strings,
-    // whose heap buffers do not move.
-    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
-    let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
-    Errno::from_raw_os_error(errno)
+    /// The array, valid as long as this lives.
+    pub(super) fn as_ptr(&self) -> *const *const c_char {
+        self.pointers.as_ptr()
+    }
+
+    /// Its elements, the null at the end included.
+    pub(super) fn pointers(&self) -> impl Iterator<Item = *const c_char> {
+        self.pointers.iter().copied()
+    }
 }

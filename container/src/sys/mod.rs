@@ -6,9 +6,11 @@
 
 mod clone3;
 mod close_range;
+mod dumpable;
 mod ebpf;
 mod exec;
 mod keyring;
+mod last_exec;
 mod loopback;
 mod mount_setattr;
 mod pidfd;
@@ -19,13 +21,16 @@ mod unshare;
 
 pub(crate) use clone3::{Cloned, clone3};
 pub(crate) use close_range::{close_all_except, mark_all_cloexec};
+pub(crate) use dumpable::forbid_inspection;
 pub(crate) use ebpf::{EbpfInstruction, attach_device_program};
-pub(crate) use exec::{CStringArray, execve};
+pub(crate) use exec::CStringArray;
 pub(crate) use keyring::join_session_keyring;
+pub(crate) use last_exec::{LastExec, LastStage, parse_failure};
 pub(crate) use loopback::bring_up_loopback;
 pub(crate) use mount_setattr::{MountAttr, mount_setattr};
 pub(crate) use pidfd::send_signal;
 pub(crate) use seccomp::{BpfInstruction, load_filter};
+pub(crate) use signals::kill;
 pub(crate) use signals::reset_signals;
 pub(crate) use stdio::{exit_now, replace_stdio};
 pub(crate) use unshare::unshare_cgroup;

@@ -1,8 +1,12 @@
-//! Signal dispositions and mask as a fresh process expects them.
+//! Signals: sending any of them, and dispositions and mask as a fresh process expects them.
 
+use rustix::io::Errno;
+use rustix::process::Pid;
 use std::mem;
 use std::ops::RangeInclusive;
 use std::ptr;
+
+use super::check;
 
 /// All signals that Linux has.
 const SIGNALS: RangeInclusive<usize> = 1..=64;
@@ -34,4 +38,10 @@ pub(crate) fn reset_signals() {
     unsafe { libc::sigemptyset(&raw mut none) };
     // SAFETY: `none` is a valid, initialised set and no old set is asked for.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) };
+}
+
+/// `kill(2)` for any signal, real-time ones included.
+pub(crate) fn kill(pid: Pid, signal: i32) -> Result<(), Errno> {
+    // SAFETY: takes plain numbers, and checks them.
+    check(unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) }.into()).map(|_| ())
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use container::{ExitStatus, StartError};
+use container::{CreateError, ExitStatus, StartError};
 use serde_json::json;
 
 use crate::harness::{Bundle, Case};
@@ -12,6 +12,10 @@ pub(crate) const CASES: &[Case] = &[
     ("echo_comes_out", echo_comes_out),
     ("exit_codes_and_signals_are_told_apart", exit_codes_and_signals_are_told_apart),
     ("a_missing_program_is_127_and_a_forbidden_one_126", a_missing_program_is_127_and_a_forbidden_one_126),
+    (
+        "what_only_its_execution_shows_is_told_at_the_start",
+        what_only_its_execution_shows_is_told_at_the_start,
+    ),
     ("it_is_process_1_with_its_own_host_name", it_is_process_1_with_its_own_host_name),
     ("environment_and_directory_are_as_configured", environment_and_directory_are_as_configured),
     ("a_user_has_its_groups_and_umask", a_user_has_its_groups_and_umask),
@@ -33,14 +37,11 @@ fn exit_codes_and_signals_are_told_apart() {
 }
 
 fn a_missing_program_is_127_and_a_forbidden_one_126() {
-    let start = |bundle: &Bundle| {
-        let output = tempfile::tempfile().unwrap();
-        let mut container = bundle.create(&output).unwrap();
-        let error = container.start().unwrap_err();
-        container.delete().unwrap();
-        error
+    let refused = |bundle: &Bundle| match bundle.create(&tempfile::tempfile().unwrap()) {
+        Err(CreateError::Program(error)) => error,
+        other => panic!("{other:?}"),
     };
-    let missing = start(&Bundle::new(&["no-such-program"]));
+    let missing = refused(&Bundle::new(&["no-such-program"]));
     assert!(
         matches!(&missing, StartError::NotFound { program } if program == "no-such-program"),
         "{missing}"
@@ -48,12 +49,21 @@ fn a_missing_program_is_127_and_a_forbidden_one_126() {
     assert_eq!(missing.exit_code(), 127);
     let bundle = Bundle::new(&["/etc/plain"]);
     fs::write(bundle.rootfs().join("etc/plain"), "text").unwrap();
-    let forbidden = start(&bundle);
+    let forbidden = refused(&bundle);
     assert!(matches!(forbidden, StartError::PermissionDenied { .. }), "{forbidden}");
     assert_eq!(forbidden.exit_code(), 126);
+    let directory = refused(&Bundle::new(&["/etc"]));
+    assert!(matches!(directory, StartError::PermissionDenied { .. }), "{directory}");
+}
+
+fn what_only_its_execution_shows_is_told_at_the_start() {
+    let bundle = Bundle::new(&["/etc/plain"]);
+    fs::write(bundle.rootfs().join("etc/plain"), "text").unwrap();
     fs::set_permissions(bundle.rootfs().join("etc/plain"), fs::Permissions::from_mode(0o755)).unwrap();
-    let no_program = start(&bundle);
-    assert!(matches!(no_program, StartError::NotExecutable { .. }), "{no_program}");
+    let mut container = bundle.create(&tempfile::tempfile().unwrap()).unwrap();
+    let error = container.start().unwrap_err();
+    container.delete().unwrap();
+    assert!(matches!(error, StartError::NotExecutable { .. }), "{error}");
 }
 
 fn it_is_process_1_with_its_own_host_name() {

@@ -190,10 +190,16 @@ impl Bundle {
         self.dir.path().join("rootfs")
     }
 
-    /// Creates the container with this as its output.
-    pub(crate) fn create(&self, output: &File) -> Result<Container, CreateError> {
+    /// Writes the configuration and reads it as the runtime does.
+    fn load(&self) -> Result<container::Bundle, container::BundleError> {
         fs::write(self.dir.path().join("config.json"), self.config.to_string())
             .expect("config.json can be written");
+        container::Bundle::load(self.dir.path())
+    }
+
+    /// Creates the container with this as its output.
+    pub(crate) fn create(&self, output: &File) -> Result<Container, CreateError> {
+        let bundle = self.load().expect("the bundle can be read");
         let id = self.dir.path().file_name().expect("it has a name").to_string_lossy().replace('.', "t");
         let null = File::open("/dev/null").expect("/dev/null can be opened");
         let copy = || OwnedFd::from(output.try_clone().expect("a descriptor can be copied"));
@@ -201,9 +207,10 @@ impl Bundle {
             stdio: [null.into(), copy(), copy()],
             cgroup_path: cgroup_parent().join(&id),
             hierarchy: None,
+            start_socket: None,
             die_with_parent: true,
         };
-        container::create(self.dir.path(), &id, options)
+        container::create(&bundle, &id, options)
     }
 
     /// Runs the container to its end.
@@ -226,6 +233,9 @@ impl Bundle {
 
     /// What creating it fails with.
     pub(crate) fn create_error(&self) -> String {
+        if let Err(error) = self.load() {
+            return error.to_string();
+        }
         let output = tempfile::tempfile().expect("a temporary file can be made");
         match self.create(&output) {
             Ok(mut container) => {

@@ -149,9 +149,11 @@ pub(crate) fn helper(args: &[String]) {
         stdio: [null(), null(), null()],
         cgroup_path: cgroup_parent().join("helped"),
         hierarchy: None,
+        start_socket: None,
         die_with_parent: true,
     };
-    let mut container = container::create(Path::new(dir), "helped", options).unwrap();
+    let mut container =
+        container::create(&container::Bundle::load(Path::new(dir)).unwrap(), "helped", options).unwrap();
     if how_far == "start" {
         container.start().unwrap();
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use agent::protocol::{CHUNK, FromAgent, ToAgent};
-use container::{Container, CreateOptions, ExitStatus};
+use container::{Bundle, Container, CreateError, CreateOptions, ExitStatus, StartError};
 use rustix::{
     event::PollFlags,
     pipe::{PipeFlags, pipe_with},
@@ -41,10 +41,15 @@ pub(super) fn start(start: Start<'_>) -> Result<Box<dyn Running>> {
         stdio,
         cgroup_path: instance.cgroup().into(),
         hierarchy: None,
+        start_socket: None,
         die_with_parent: true,
     };
+    let bundle = Bundle::load(&bundle).map_err(|error| EngineError::Invalid(error.to_string()))?;
     let created = container::create(&bundle, &instance.id, options);
-    let container = created.map_err(|e| EngineError::Invalid(e.to_string()))?;
+    let container = created.map_err(|error| match error {
+        CreateError::Program(error) => not_started(&error),
+        error => EngineError::Invalid(error.to_string()),
+    })?;
     for warning in container.warnings() {
         tracing::warn!("{warning}");
     }
@@ -72,6 +77,10 @@ impl Drop for Mounted {
             tracing::warn!(%error, "the root file system stays mounted until the monitor ends");
         }
     }
+}
+
+fn not_started(error: &StartError) -> EngineError {
+    EngineError::Start { exit_code: error.exit_code(), message: error.to_string() }
 }
 
 /// Our ends of the app's standard streams; an output that ended is gone.
@@ -127,7 +136,7 @@ impl Containment {
         }
         events.record("network.ready");
         let started = self.container.start();
-        started.map_err(|e| EngineError::Start { exit_code: e.exit_code(), message: e.to_string() })
+        started.map_err(|error| not_started(&error))
     }
 
     /// Passes a signal on. The kernel drops one that the init of a pid namespace has no handler for; its default

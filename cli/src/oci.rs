@@ -1,0 +1,183 @@
+//! `carve oci VERB`: an OCI runtime, for people and for programs like podman and containerd that drive one.
+//!
+//! Chosen before the rest of the command line is known of, and before logs are set up: a runtime is started several
+//! times for each container, and what is not touched costs no page. Called under the name `carve-oci` (a link to
+//! the binary), the word `oci` is left out.
+
+mod create;
+mod delete;
+mod kill;
+mod list;
+mod log;
+mod run;
+mod spec;
+mod start;
+mod state;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use container::runtime::Runtime;
+
+use crate::exit;
+use log::{Log, LogFormat};
+
+/// The name under which the binary is nothing but the runtime.
+const OWN_NAME: &str = "carve-oci";
+
+const EXAMPLES: &str = "\
+Examples:
+  carve oci spec --bundle web            a default config.json, to be changed
+  carve oci run --bundle web web1        in the foreground
+  carve oci create --bundle web web1     set up, and waiting
+  carve oci start web1
+  carve oci kill web1 TERM
+  carve oci delete web1
+
+Exit status: 0, or 1 with a message; `run` and `exec` give the program's own.";
+
+/// An OCI runtime (runtime specification 1.2): turns a bundle into a process
+#[derive(Debug, Parser)]
+#[command(name = "carve oci", bin_name = "carve oci", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Where the containers' state is kept [default: /run/carve-oci, or below $XDG_RUNTIME_DIR without root]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Write errors and warnings to this file too
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// How to write them
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+    /// Say more
+    #[arg(long)]
+    debug: bool,
+    /// Refused: carve makes cgroups itself, and does not ask systemd for them
+    #[arg(long)]
+    systemd_cgroup: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Create a container, which then waits to be started
+    Create(create::Args),
+    /// Start the program of a created container
+    Start(start::Args),
+    /// Print a container's state, as JSON
+    State(state::Args),
+    /// Send a signal to a container's first process
+    Kill(kill::Args),
+    /// Delete a container that has ended
+    Delete(delete::Args),
+    /// Create and start a container, wait for its end, and delete it
+    Run(run::Args),
+    /// List containers
+    List(list::Args),
+    /// Write a default config.json
+    Spec(spec::Args),
+}
+
+/// What a verb ends with: the process's exit status.
+type Outcome = anyhow::Result<u8>;
+
+/// The arguments after the program's name, if this process was started to be a runtime.
+pub(crate) fn asked_for() -> Option<Vec<OsString>> {
+    let mut args = std::env::args_os();
+    let name = args.next()?;
+    let under_own_name = Path::new(&name).file_name().is_some_and(|name| name == OWN_NAME);
+    if !under_own_name && args.next()? != "oci" {
+        return None;
+    }
+    Some(args.collect())
+}
+
+/// Is one.
+pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
+    exit::survive_closed_pipes();
+    let args = match Args::try_parse_from([OsString::from("carve oci")].into_iter().chain(args)) {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
+    carry_out_and_report(args)
+}
+
+/// As [`run`], with arguments that are parsed.
+pub(crate) fn carry_out_and_report(args: Args) -> ExitCode {
+    let log = match Log::start(args.log.as_deref(), args.log_format, args.debug) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("carve oci: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match carry_out(args) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            let message = exit::one_line(&error);
+            eprintln!("carve oci: {message}");
+            log.error(&message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(args: Args) -> Outcome {
+    if args.systemd_cgroup {
+        anyhow::bail!(
+            "--systemd-cgroup: cgroups are made by carve itself; leave the flag out (podman: cgroup_manager = \"cgroupfs\", \
+             containerd: SystemdCgroup = false)"
+        );
+    }
+    let runtime = Runtime::new(args.root.unwrap_or_else(default_root));
+    match args.verb {
+        Verb::Create(args) => create::run(&runtime, args),
+        Verb::Start(args) => start::run(&runtime, &args),
+        Verb::State(args) => state::run(&runtime, &args),
+        Verb::Kill(args) => kill::run(&runtime, &args),
+        Verb::Delete(args) => delete::run(&runtime, &args),
+        Verb::Run(args) => run::run(&runtime, args),
+        Verb::List(args) => list::run(&runtime, &args),
+        Verb::Spec(args) => spec::run(&args),
+    }
+}
+
+fn default_root() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(dir) if !rustix::process::geteuid().is_root() => Path::new(&dir).join("carve-oci"),
+        _ => PathBuf::from("/run/carve-oci"),
+    }
+}
+
+/// A command line that cannot be parsed, or a request for help.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody is left to tell when even this cannot be printed.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_may_stand_before_or_after_the_id() {
+        for line in [
+            ["carve oci", "kill", "--all", "web", "KILL"],
+            ["carve oci", "kill", "web", "--all", "KILL"],
+            ["carve oci", "kill", "web", "KILL", "--all"],
+        ] {
+            assert!(Args::try_parse_from(line).is_ok(), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! `create` and `run`: a container that has a name from its beginning.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+
+use super::delete;
+use super::error::RuntimeError;
+use super::record::{Process, Record};
+use super::store::{Entry, Locked, Store};
+use crate::bundle::Bundle;
+use crate::cgroup::Hierarchy;
+use crate::container::Container;
+use crate::create::{self, CreateOptions};
+
+/// Below this, in each cgroup tree, are the containers whose configuration does not say where.
+const CGROUP_PARENT: &str = "/carve-oci";
+
+/// What a container is created from.
+#[derive(Debug)]
+pub struct Create {
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// Standard input, output and error of its program.
+    pub stdio: [OwnedFd; 3],
+    /// A file to write the id of its first process to.
+    pub pid_file: Option<PathBuf>,
+}
+
+/// A container that was created.
+#[derive(Debug)]
+pub struct Created {
+    /// The id of its first process.
+    pub pid: i32,
+    /// What could not be had as asked for, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Creates it, and lets go of it.
+pub(super) fn create(store: &Store, id: &str, options: Create) -> Result<Created, RuntimeError> {
+    let bundle = Bundle::load(&options.bundle)?;
+    let entry = store.make(id)?;
+    let locked = entry.lock()?;
+    let mut record = new_record(&bundle, id);
+    match make(&entry, &locked, &bundle, &mut record, options, true) {
+        Ok(container) => {
+            let created = Created { pid: container.pid(), warnings: container.warnings().to_vec() };
+            container.detach()?;
+            Ok(created)
+        }
+        Err(error) => {
+            undo(locked, &record);
+            Err(error)
+        }
+    }
+}
+
+/// Creates it, starts it and waits for its end.
+pub(super) fn run(
+    store: &Store,
+    id: &str,
+    options: Create,
+    started: impl FnOnce(i32),
+) -> Result<i32, RuntimeError> {
+    let bundle = Bundle::load(&options.bundle)?;
+    let entry = store.make(id)?;
+    let locked = entry.lock()?;
+    let mut record = new_record(&bundle, id);
+    let ended = make(&entry, &locked, &bundle, &mut record, options, false).and_then(|mut container| {
+        container.start()?;
+        // Others may work on it from now on.
+        drop(locked);
+        started(container.pid());
+        Ok(container.wait().map_err(|error| RuntimeError::file("its first process", error))?.code())
+    });
+    match entry.lock() {
+        Ok(locked) => delete::remove(locked, &record)?,
+        // Somebody else deleted it.
+        Err(RuntimeError::NotFound { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    ended
+}
+
+fn make(
+    entry: &Entry,
+    locked: &Locked<'_>,
+    bundle: &Bundle,
+    record: &mut Record,
+    options: Create,
+    detached: bool,
+) -> Result<Container, RuntimeError> {
+    // Before anything is made: whoever finds this knows what may be there.
+    locked.write_record(record)?;
+    locked.write_config(&bundle.json)?;
+    let start_socket = detached.then(|| listen_at(&entry.start_socket())).transpose()?;
+    let options_of_init = CreateOptions {
+        stdio: options.stdio,
+        cgroup_path: record.cgroup.clone(),
+        hierarchy: Some(Hierarchy::detect(Path::new("/"))?),
+        start_socket,
+        die_with_parent: false,
+    };
+    let mut container = create::create(bundle, &record.id, options_of_init)?;
+    let known = Process::read(container.pid()).and_then(|init| {
+        record.init = Some(init);
+        locked.write_record(record)?;
+        options.pid_file.as_deref().map_or(Ok(()), |path| write_pid_file(path, init.pid))
+    });
+    match known {
+        Ok(()) => Ok(container),
+        Err(error) => {
+            if let Err(left) = container.delete() {
+                tracing::warn!("{left}");
+            }
+            Err(error)
+        }
+    }
+}
+
+fn new_record(bundle: &Bundle, id: &str) -> Record {
+    let spec = &bundle.spec;
+    let rootfs = spec.root().as_ref().map(|root| bundle.dir.join(root.path()));
+    Record {
+        oci_version: spec.version().clone(),
+        id: id.to_owned(),
+        bundle: bundle.dir.clone(),
+        rootfs: rootfs.unwrap_or_default(),
+        created: jiff::Timestamp::now().to_string(),
+        owner: rustix::process::getuid().as_raw(),
+        cgroup: cgroup_path(bundle, id),
+        annotations: spec.annotations().clone().unwrap_or_default(),
+        init: None,
+    }
+}
+
+/// What the configuration says; a relative path is below our own parent, as one that it does not give.
+fn cgroup_path(bundle: &Bundle, id: &str) -> PathBuf {
+    let configured = bundle.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
+    let path = configured.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| id.into());
+    // An absolute path replaces the parent.
+    Path::new(CGROUP_PARENT).join(path)
+}
+
+/// Removes what a creation that failed has left; that it could not all be is for `delete --force` to mend.
+fn undo(locked: Locked<'_>, record: &Record) {
+    if let Err(error) = delete::remove(locked, record) {
+        tracing::warn!("{error}");
+    }
+}
+
+fn listen_at(path: &Path) -> Result<OwnedFd, RuntimeError> {
+    let listening = SocketAddrUnix::new(path).and_then(|address| {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        bind(&socket, &address)?;
+        listen(&socket, 16)?;
+        Ok(socket)
+    });
+    listening.map_err(|errno| RuntimeError::file(path, errno))
+}
+
+/// Written to another name first: whoever waits for the file finds it whole.
+fn write_pid_file(path: &Path, pid: i32) -> Result<(), RuntimeError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{pid}.new"));
+    let new = path.with_file_name(name);
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(&new)
+        .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
+        .and_then(|()| fs::rename(&new, path));
+    written.map_err(|error| RuntimeError::file(path, error))
+}

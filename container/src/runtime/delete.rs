@@ -1,0 +1,56 @@
+//! `delete`: removes what a container that has ended leaves, whatever became of it.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::error::RuntimeError;
+use super::record::Record;
+use super::state::{self, Status};
+use super::store::{Entry, Locked};
+use crate::cgroup::{Cgroup, Hierarchy};
+use crate::sys;
+
+/// How long a killed process may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Deletes it.
+pub(super) fn delete(entry: &Entry, force: bool) -> Result<(), RuntimeError> {
+    let locked = entry.lock()?;
+    match entry.record() {
+        Ok(Some(record)) => {
+            let status = state::status(entry, &record)?;
+            if status != Status::Stopped && !force {
+                return Err(RuntimeError::WrongStatus { verb: "delete", id: entry.id.clone(), status });
+            }
+            remove(locked, &record)
+        }
+        // Nothing was made before the record was written.
+        Ok(None) => locked.remove(),
+        Err(error) if !force => Err(error),
+        Err(error) => {
+            tracing::warn!("{error}; its processes and its cgroup, if there are any, are left as they are");
+            locked.remove()
+        }
+    }
+}
+
+/// Ends the container and removes all that is recorded of it.
+pub(super) fn remove(locked: Locked<'_>, record: &Record) -> Result<(), RuntimeError> {
+    if let Some(init) = record.init
+        && let Some(pidfd) = init.open()?
+    {
+        let _gone_already = sys::send_signal(pidfd.as_fd(), libc::SIGKILL);
+        wait_for_end(pidfd.as_fd());
+    }
+    Cgroup::open(&Hierarchy::detect("/".as_ref())?, &record.cgroup)?.remove()?;
+    locked.remove()
+}
+
+/// Waits for the end of a process that was killed; one that cannot end yet is the kernel's.
+fn wait_for_end(pidfd: std::os::fd::BorrowedFd<'_>) {
+    let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
+    while poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], Some(&patience)) == Err(Errno::INTR) {}
+}

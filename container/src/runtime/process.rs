@@ -1,0 +1,101 @@
+//! A container's first process, seen from outside.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::error::RuntimeError;
+use super::record::Process;
+
+/// What /proc/PID/stat says.
+struct Stat {
+    start_time: u64,
+    /// It has ended and waits for its parent to notice.
+    ended: bool,
+}
+
+impl Process {
+    /// The process that has this id now.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn read(pid: i32) -> Result<Self, RuntimeError> {
+        let path = stat_path(pid);
+        match stat(pid) {
+            Ok(Some(stat)) => Ok(Self { pid, start_time: stat.start_time }),
+            Ok(None) => Err(RuntimeError::file(path, io::ErrorKind::NotFound)),
+            Err(error) => Err(RuntimeError::file(path, error)),
+        }
+    }
+
+    /// Whether it still runs.
+    pub(super) fn is_alive(self) -> bool {
+        matches!(stat(self.pid), Ok(Some(stat)) if stat.start_time == self.start_time && !stat.ended)
+    }
+
+    /// A descriptor of it, or `None` when it has ended.
+    pub(super) fn open(self) -> Result<Option<OwnedFd>, RuntimeError> {
+        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            // Looked at after it was opened: the descriptor cannot become another's any more.
+            Ok(pidfd) => Ok(self.is_alive().then_some(pidfd)),
+            Err(Errno::SRCH) => Ok(None),
+            Err(errno) => Err(RuntimeError::file(stat_path(self.pid), errno)),
+        }
+    }
+}
+
+fn stat_path(pid: i32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/stat"))
+}
+
+fn stat(pid: i32) -> io::Result<Option<Stat>> {
+    match fs::read_to_string(stat_path(pid)) {
+        Ok(text) => parse(&text).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // It ended while it was read.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn parse(text: &str) -> Option<Stat> {
+    // The name in parentheses may hold anything, parentheses and spaces too.
+    let mut fields = text.get(text.rfind(')')? + 1..)?.split_whitespace();
+    let state = fields.next()?;
+    let start_time = fields.nth(18)?.parse().ok()?;
+    Some(Stat { start_time, ended: matches!(state, "Z" | "X" | "x") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_look_like_anything() {
+        let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
+        for name in ["sh", "a) Z 1 2", "(", ") ) ("] {
+            let stat = parse(&format!("7 ({name}) {rest}\n")).unwrap();
+            assert_eq!(stat.start_time, 4711, "{name}");
+            assert!(!stat.ended, "{name}");
+        }
+        for nonsense in ["", "7 (sh", "7 (sh) S", "7 (sh) S 1 2 x"] {
+            assert!(parse(nonsense).is_none(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_process_is_itself_and_not_one_with_its_id() {
+        let me = Process::read(std::process::id().cast_signed()).unwrap();
+        assert!(me.is_alive());
+        assert!(me.open().unwrap().is_some());
+        let other = Process { start_time: me.start_time + 1, ..me };
+        assert!(!other.is_alive());
+        assert!(other.open().unwrap().is_none());
+        assert!(Process::read(i32::MAX).is_err());
+    }
+}
