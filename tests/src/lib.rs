@@ -10,6 +10,7 @@ mod census;
 mod client;
 mod conversation;
 mod guest;
+mod processes;
 
 use std::{
     fs::OpenOptions,
@@ -23,6 +24,7 @@ pub use census::Census;
 pub use client::{Client, http_get, wait_at_most, wait_for};
 pub use conversation::Guest;
 pub use guest::{initramfs_of_checks, initramfs_with, kernel, kernel_of};
+pub use processes::processes;
 use rustix::thread::UnshareFlags;
 use tempfile::TempDir;
 

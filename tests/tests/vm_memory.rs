@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tests::{Host, initramfs_with, kernel, wait_for};
+use tests::{Host, initramfs_with, kernel, processes, wait_for};
 
 const MIB: u64 = 1 << 20;
 /// What the guest touches and frees again.
@@ -100,20 +100,6 @@ impl Drop for Guest {
     fn drop(&mut self) {
         let _ = self.serve.kill().and_then(|()| self.serve.wait());
     }
-}
-
-/// A process and its descendants.
-fn processes(id: u32) -> Vec<u32> {
-    let mut all = vec![id];
-    let mut next = 0;
-    while let Some(id) = all.get(next).copied() {
-        let tasks = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
-        for children in tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok()) {
-            all.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
-        }
-        next += 1;
-    }
-    all
 }
 
 /// The descriptor of a process that is the file of guest RAM.
