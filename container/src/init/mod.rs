@@ -1,4 +1,5 @@
-//! What a container's first process does between its clone and its exec, one file a step.
+//! What a container's first process does between its clone and its exec, one file a step; and what a further process
+//! does that joins a container.
 //!
 //! It runs in a copy of a single-threaded process, on the far side of clone3: it reads the [`Plan`], makes system
 //! calls and reports what goes wrong through the channel. It never returns into the code it was cloned from.
@@ -6,12 +7,13 @@
 mod capabilities;
 mod cgroup_mount;
 mod devices;
-mod exec;
 mod masked_paths;
 mod mounts;
 mod names;
 mod namespaces;
+mod parent;
 mod pivot_root;
+mod program;
 mod readonly_paths;
 mod rlimits;
 mod sysctl;
@@ -22,16 +24,12 @@ mod working_directory;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rustix::fs::Mode;
-use rustix::process::{Signal, set_parent_process_death_signal, setsid, umask};
-use rustix::thread::set_no_new_privs;
-
 use crate::cgroup::Cgroup;
 use crate::channel::{InitEnd, Order, Report};
 use crate::plan::Plan;
 use crate::step::{At, StepError};
-use crate::sys::{self, LastExec};
-use exec::Program;
+use crate::sys;
+use program::Program;
 
 /// What init is given besides the plan.
 pub(crate) struct InitContext<'a> {
@@ -61,15 +59,20 @@ pub(crate) fn run(mut context: InitContext<'_>) -> ! {
 
 /// Every step up to the point just before exec, where it waits for the order to start. Returns the program.
 fn set_up(context: &InitContext<'_>) -> Result<Program, Report> {
-    let last = set_up_all_but_the_program(context).map_err(Report::Failed)?;
-    let program = exec::find(&context.plan.process, last)?;
-    context.channel.report(&Report::Ready);
+    let InitContext { plan, channel, .. } = context;
+    carve(context).map_err(Report::Failed)?;
+    let die_with_parent = context.die_with_parent;
+    let program = program::prepare(&plan.process, plan.seccomp.as_ref(), channel, die_with_parent)?;
+    channel.report(&Report::Ready);
     Ok(program)
 }
 
-fn set_up_all_but_the_program(context: &InitContext<'_>) -> Result<LastExec, StepError> {
+/// What the container sees of the system.
+fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
     let InitContext { plan, cgroup, channel, .. } = context;
-    leave_the_parent(context)?;
+    user::own_pipes(context.stdio, plan);
+    let kept = [Some(channel.as_fd()), context.start_socket.as_ref().map(AsFd::as_fd)];
+    parent::leave(context.stdio, &kept.into_iter().flatten().collect::<Vec<_>>())?;
     namespaces::enter(plan, channel)?;
     sys::forbid_inspection().at("process", "PR_SET_DUMPABLE")?;
     names::set(plan)?;
@@ -83,43 +86,7 @@ fn set_up_all_but_the_program(context: &InitContext<'_>) -> Result<LastExec, Ste
     pivot_root::pivot(root)?;
     masked_paths::mask(&plan.masked_paths)?;
     readonly_paths::protect(&plan.readonly_paths)?;
-    let limited = rlimits::set(&plan.process.rlimits)?;
-    namespaces::own_cgroup(plan, channel)?;
-    let last = exec::prepare(plan, channel).at("exec", "memfd_create")?;
-    if !plan.process.no_new_privileges {
-        // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go.
-        load_seccomp(plan)?;
-    }
-    let lacking = user::become_user(&plan.process)?;
-    // The change of user allowed it again.
-    sys::forbid_inspection().at("process", "PR_SET_DUMPABLE")?;
-    if context.die_with_parent {
-        // After the change of user, which clears it. A creator that died before this has sent no order to start.
-        set_parent_process_death_signal(Some(Signal::KILL)).at("parent death", "SIGKILL")?;
-    }
-    if plan.process.no_new_privileges {
-        set_no_new_privs(true).at("no new privileges", "prctl")?;
-    }
-    working_directory::enter(&plan.process.cwd)?;
-    sys::mark_all_cloexec().at("descriptors", "close on exec")?;
-    for warning in [limited, lacking].into_iter().flatten() {
-        channel.report(&Report::Warning(warning));
-    }
-    Ok(last)
-}
-
-/// Its own streams, no other descriptors, a session of its own, signals as they should be.
-fn leave_the_parent(context: &InitContext<'_>) -> Result<(), StepError> {
-    user::own_pipes(context.stdio, context.plan);
-    sys::replace_stdio(context.stdio).at("standard streams", "dup")?;
-    // Closed now and not at exec, so that no path through /proc/self/fd leads out of the container meanwhile.
-    let kept = [Some(context.channel.as_fd()), context.start_socket.as_ref().map(AsFd::as_fd)];
-    let kept: Vec<_> = kept.into_iter().flatten().collect();
-    sys::close_all_except(&kept).at("descriptors", "close")?;
-    sys::reset_signals();
-    setsid().at("session", "setsid")?;
-    umask(Mode::empty());
-    Ok(())
+    namespaces::own_cgroup(plan, channel)
 }
 
 /// Waits for the order, then executes the program; what it returns is why it could not.
@@ -134,12 +101,5 @@ fn start(context: &mut InitContext<'_>, program: &Program) -> Report {
     if ordered.is_err() {
         sys::exit_now(1);
     }
-    exec::exec(program, &context.plan.process, &context.channel)
-}
-
-fn load_seccomp(plan: &Plan) -> Result<(), StepError> {
-    match &plan.seccomp {
-        Some(filter) => sys::load_filter(&filter.program, filter.flags).at("seccomp", "linux.seccomp"),
-        None => Ok(()),
-    }
+    program::exec(program, &context.plan.process, &context.channel)
 }

@@ -1,0 +1,96 @@
+//! The last steps: the rights of the container's program, and its execution.
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+
+use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, statat};
+use rustix::io::Errno;
+use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::thread::set_no_new_privs;
+
+use super::{rlimits, user, working_directory};
+use crate::channel::{InitEnd, Report};
+use crate::plan::ProcessPlan;
+use crate::seccomp::Filter;
+use crate::step::{At, StepError};
+use crate::sys::{self, LastExec};
+
+/// The program, found, and what executes it.
+pub(super) struct Program {
+    path: CString,
+    last: LastExec,
+}
+
+/// Takes on the program's limits, filter, user and directory, and finds the program. Warnings go through the channel.
+pub(super) fn prepare(
+    process: &ProcessPlan,
+    seccomp: Option<&Filter>,
+    channel: &InitEnd,
+    die_with_parent: bool,
+) -> Result<Program, Report> {
+    let last = take_rights(process, seccomp, channel, die_with_parent).map_err(Report::Failed)?;
+    let path = find(process).map_err(|errno| Report::NotExecuted(errno.raw_os_error()))?;
+    Ok(Program { path, last })
+}
+
+/// Executes the program; returns why that could not be.
+pub(super) fn exec(program: &Program, process: &ProcessPlan, channel: &InitEnd) -> Report {
+    let errno = program.last.run(channel.as_fd(), &program.path, &process.args, &process.env);
+    Report::NotExecuted(errno.raw_os_error())
+}
+
+fn take_rights(
+    process: &ProcessPlan,
+    seccomp: Option<&Filter>,
+    channel: &InitEnd,
+    die_with_parent: bool,
+) -> Result<LastExec, StepError> {
+    let limited = rlimits::set(&process.rlimits)?;
+    // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go; with it, it is loaded last of all.
+    let (now, last) = if process.no_new_privileges { (None, seccomp) } else { (seccomp, None) };
+    let last = last.map(|filter| (filter.program.as_slice(), filter.flags));
+    let last = LastExec::new(channel.as_fd(), last).at("exec", "memfd_create")?;
+    if let Some(filter) = now {
+        sys::load_filter(&filter.program, filter.flags).at("seccomp", "linux.seccomp")?;
+    }
+    let lacking = user::become_user(process)?;
+    // The change of user allowed it again.
+    sys::forbid_inspection().at("process", "PR_SET_DUMPABLE")?;
+    if die_with_parent {
+        // After the change of user, which clears it. A creator that died before this has sent no order to start.
+        set_parent_process_death_signal(Some(Signal::KILL)).at("parent death", "SIGKILL")?;
+    }
+    if process.no_new_privileges {
+        set_no_new_privs(true).at("no new privileges", "prctl")?;
+    }
+    working_directory::enter(&process.cwd)?;
+    sys::mark_all_cloexec().at("descriptors", "close on exec")?;
+    for warning in [limited, lacking].into_iter().flatten() {
+        channel.report(&Report::Warning(warning));
+    }
+    Ok(last)
+}
+
+/// The first of the candidates that can be executed; else why none can, in the way of execvp(3).
+fn find(process: &ProcessPlan) -> Result<CString, Errno> {
+    let mut failure = Errno::NOENT;
+    for path in &process.programs {
+        match executable(path) {
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            // There may be another one that may be executed.
+            Err(Errno::ACCESS) => failure = Errno::ACCESS,
+            // What cannot be found out beforehand is told by the execution itself.
+            Ok(()) | Err(_) => return Ok(path.clone()),
+        }
+    }
+    Err(failure)
+}
+
+fn executable(path: &CString) -> Result<(), Errno> {
+    accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)?;
+    let found = statat(CWD, path, AtFlags::empty())?;
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile => Ok(()),
+        _ => Err(Errno::ACCESS),
+    }
+}
