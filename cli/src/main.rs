@@ -99,7 +99,7 @@ fn main() -> std::process::ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),
     };
-    let logs = logs::start();
+    logs::start();
     let root = cli.root();
     let result: anyhow::Result<Exit> = match cli.command {
         Command::Run(args) => run::run(&root, *args),
@@ -109,7 +109,7 @@ fn main() -> std::process::ExitCode {
         Command::Inspect(args) => inspect::run(&root, &args),
         Command::Stats(args) => stats::run(&root, &args),
         Command::Image(args) => image::run(&root, args),
-        Command::Vm(args) => vm::run(*args, logs),
+        Command::Vm(args) => vm::run(*args),
         Command::Bench(args) => bench::run(&root, args),
         Command::Doctor(args) => doctor::run(&root, &args),
         Command::Oci(args) => return oci::carry_out_and_report(*args),

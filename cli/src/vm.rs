@@ -14,6 +14,7 @@ mod disk_flag;
 mod dry_run;
 mod event_lines;
 mod fs_flag;
+mod jail_flags;
 mod machine;
 mod net_flag;
 mod pmem_flag;
@@ -31,7 +32,6 @@ mod vsock_flag;
 use clap::Subcommand;
 
 use crate::exit::Exit;
-use crate::logs::Logs;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -70,12 +70,12 @@ enum Verb {
     Rebase(rebase::Args),
 }
 
-pub(crate) fn run(args: Args, logs: Logs) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Exit> {
     match args.verb {
-        Verb::Boot(args) => boot::run(args, logs),
+        Verb::Boot(args) => boot::run(args),
         Verb::Profile(args) => profile::run(args),
-        Verb::Serve(args) => serve::run(args, logs),
-        Verb::Restore(args) => restore::run(args, logs),
+        Verb::Serve(args) => serve::run(args),
+        Verb::Restore(args) => restore::run(args),
         Verb::Pause(args) => control::pause(&args),
         Verb::Resume(args) => control::resume(&args),
         Verb::Stop(args) => control::stop(&args),

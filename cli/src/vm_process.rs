@@ -1,4 +1,4 @@
-//! `carve vm-process`: is the VMM of one machine. Started by `vm boot` and by monitors, never by hand.
+//! `carve vm-process`: is the VMM of one machine. Started by `vm boot`, `restore` and `serve` and by monitors, never by hand.
 //!
 //! Chosen before anything is parsed or set up: what a VMM has not touched is in none of its pages.
 
@@ -13,6 +13,5 @@ pub(crate) fn is_asked_for() -> bool {
 
 /// Is one.
 pub(crate) fn run() -> ExitCode {
-    log::start();
-    vmm::process::main()
+    vmm::process::main(log::start())
 }

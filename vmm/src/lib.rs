@@ -52,7 +52,7 @@ pub use machine::{
     Vm, VmExit,
 };
 pub use memory::MemoryError;
-pub use process::{ProcessError, ProcessOptions, VmProcess};
+pub use process::{Control, Described, ProcessError, ProcessOptions, VmProcess};
 pub use profile::{Counters, Profile};
 pub use snapshot::{Snapshot, SnapshotError, SnapshotKind};
 pub use symbols::{Symbols, SymbolsError};

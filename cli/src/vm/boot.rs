@@ -1,22 +1,19 @@
 //! `carve vm boot`: a kernel with its console on the terminal.
 
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use vmm::api::{self, Begin, Options};
-use vmm::{ProcessOptions, SerialConfig, VmExit, VmProcess};
+use vmm::{ProcessOptions, SerialConfig, VmProcess};
 
-use super::control_socket::{Socket, interrupts};
+use super::control_socket::{NAMELESS, Socket, wait};
 use super::dry_run;
 use super::event_lines::EventLines;
+use super::jail_flags::JailFlags;
 use super::machine::MachineArgs;
 use crate::engine_flag::EngineFlag;
 use crate::exit::Exit;
 use crate::format::Format;
-use crate::jail_flag::JailFlag;
-use crate::logs::Logs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,8 +36,8 @@ pub(super) struct Args {
     #[command(flatten)]
     engine: EngineFlag,
     #[command(flatten)]
-    jail: JailFlag,
-    /// A control socket, which is made: see `carve vm serve`
+    jail: JailFlags,
+    /// A control socket, which is made: see `carve vm serve`. Its clients can name files in --jail-root only
     #[arg(long, value_name = "PATH")]
     api_sock: Option<PathBuf>,
     /// Start nothing: print the memory map, the devices and the kernel's command line
@@ -54,7 +51,7 @@ pub(super) struct Args {
     events: Option<PathBuf>,
 }
 
-pub(super) fn run(args: Args, logs: Logs) -> anyhow::Result<Exit> {
+pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let mut config = args.machine.config(args.engine.engine())?;
     if config.console.is_none() && config.serial == SerialConfig::None {
         config.serial = SerialConfig::Stdio;
@@ -63,17 +60,12 @@ pub(super) fn run(args: Args, logs: Logs) -> anyhow::Result<Exit> {
         return dry_run::print(&config, args.format);
     }
     let events = Arc::new(EventLines::open(args.events.as_deref())?);
-    if let Some(path) = &args.api_sock {
-        let (socket, interrupted) = (Socket::bind(path)?, interrupts()?);
-        let confine = args.jail.is_on_while_files_are_opened();
-        let options = Options { logs: Box::new(logs), confine, ..Options::default() };
-        let begin = Begin::Boot(Box::new(config));
-        api::serve(Some(socket.listener()), begin, options, events, interrupted.as_fd())?;
-        return Ok(Exit::Success);
-    }
-    let options = ProcessOptions { jail: args.jail.jail(std::process::id()), ..ProcessOptions::default() };
+    let socket = args.api_sock.as_deref().map(|path| Socket::bind(path, NAMELESS)).transpose()?;
+    let options = ProcessOptions {
+        jail: args.jail.jail(std::process::id())?,
+        control: socket.as_ref().map(Socket::control),
+        ..ProcessOptions::default()
+    };
     let running = VmProcess::spawn(&config, options, events).context("cannot start the guest")?;
-    match running.wait()? {
-        VmExit::Reset | VmExit::PoweredOff | VmExit::Stopped => Ok(Exit::Success),
-    }
+    wait(running, socket)
 }

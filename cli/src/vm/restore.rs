@@ -1,19 +1,17 @@
 //! `carve vm restore`: a machine from a snapshot.
 
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use vmm::TapSource;
-use vmm::api::{self, Begin, Options, Restore};
+use vmm::api::Restore;
 use vmm::snapshot::Overrides;
+use vmm::{ProcessOptions, TapSource, VmProcess};
 
-use super::control_socket::{Socket, interrupts};
+use super::control_socket::{NAMELESS, Socket, wait};
 use super::event_lines::EventLines;
+use super::jail_flags::JailFlags;
 use crate::exit::Exit;
-use crate::jail_flag::JailFlag;
-use crate::logs::Logs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,7 +32,7 @@ pub(super) struct Args {
     /// The file with the memory
     #[arg(long, value_name = "FILE")]
     memory: PathBuf,
-    /// A control socket, which is made
+    /// A control socket, which is made. Its clients can name files in --jail-root only
     #[arg(long, value_name = "PATH")]
     api_sock: Option<PathBuf>,
     /// Do not let the guest go on yet: `carve vm resume` does
@@ -50,28 +48,28 @@ pub(super) struct Args {
     #[arg(long, value_name = "PATH")]
     vsock: Option<PathBuf>,
     #[command(flatten)]
-    jail: JailFlag,
+    jail: JailFlags,
     /// Append a JSON line to this file for each step of the start
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
 }
 
-pub(super) fn run(args: Args, logs: Logs) -> anyhow::Result<Exit> {
+pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let events = Arc::new(EventLines::open(args.events.as_deref())?);
-    let socket = args.api_sock.as_deref().map(Socket::bind).transpose()?;
+    let socket = args.api_sock.as_deref().map(|path| Socket::bind(path, NAMELESS)).transpose()?;
     let overrides = Overrides {
         disks: args.disk.into_iter().map(|(id, path)| (id, path.into())).collect(),
         nets: args.net.into_iter().map(|(id, tap)| (id, TapSource::Name(tap))).collect(),
         vsock: args.vsock,
     };
-    let from = Box::new(Restore { state: args.state, memory: args.memory, overrides });
-    let begin = Begin::Restore { from, resume: !args.paused };
-    let confine = args.jail.is_on_while_files_are_opened();
-    let options = Options { logs: Box::new(logs), confine, ..Options::default() };
-    let interrupted = interrupts()?;
-    let listener = socket.as_ref().map(Socket::listener);
-    api::serve(listener, begin, options, events, interrupted.as_fd())?;
-    Ok(Exit::Success)
+    let from = Restore { state: args.state, memory: args.memory, overrides };
+    let options = ProcessOptions {
+        jail: args.jail.jail(std::process::id())?,
+        control: socket.as_ref().map(Socket::control),
+        ..ProcessOptions::default()
+    };
+    let running = VmProcess::restore(from, !args.paused, options, events);
+    wait(running.context("cannot start the machine")?, socket)
 }
 
 /// `ID=VALUE`.

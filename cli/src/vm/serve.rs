@@ -1,18 +1,17 @@
 //! `carve vm serve`: a machine that is described, started and watched over its control socket.
 
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use vmm::api::{self, Begin, Description, Options, Served};
+use vmm::api::Description;
+use vmm::{Described, ProcessOptions, VmProcess};
 
-use super::control_socket::{Socket, interrupts};
+use super::control_socket::{NAMELESS, Socket, wait};
 use super::event_lines::EventLines;
+use super::jail_flags::JailFlags;
 use crate::engine_flag::EngineFlag;
 use crate::exit::Exit;
-use crate::jail_flag::JailFlag;
-use crate::logs::Logs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,30 +35,29 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The machine's name
-    #[arg(long, value_name = "TEXT", default_value = "anonymous-instance")]
+    #[arg(long, value_name = "TEXT", default_value = NAMELESS)]
     id: String,
     #[command(flatten)]
     engine: EngineFlag,
+    /// A tap that the machine can have, by this name; in a jail it can have no other
+    #[arg(long, value_name = "NAME")]
+    tap: Vec<String>,
     #[command(flatten)]
-    jail: JailFlag,
+    jail: JailFlags,
     /// Append a JSON line to this file for each step of the boot
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
 }
 
-pub(super) fn run(args: Args, logs: Logs) -> anyhow::Result<Exit> {
-    let begin = match &args.config {
-        None => Begin::Empty,
-        Some(path) => Begin::Start(Box::new(read_config(path)?)),
-    };
+pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
+    let description = args.config.as_deref().map(read_config).transpose()?;
     let events = Arc::new(EventLines::open(args.events.as_deref())?);
-    let socket = Socket::bind(&args.api_sock)?;
-    let confine = args.jail.is_on_while_files_are_opened();
-    let options = Options { id: args.id, engine: args.engine.engine(), logs: Box::new(logs), confine };
-    let interrupted = interrupts()?;
-    match api::serve(Some(socket.listener()), begin, options, events, interrupted.as_fd())? {
-        Served::Guest(_) | Served::Nothing => Ok(Exit::Success),
-    }
+    let socket = Socket::bind(&args.api_sock, &args.id)?;
+    let (jail, confine) = args.jail.jail_of_described(std::process::id())?;
+    let options = ProcessOptions { jail, control: Some(socket.control()), ..ProcessOptions::default() };
+    let described = Described { engine: args.engine.engine(), description, taps: args.tap, confine };
+    let running = VmProcess::serve(described, options, events).context("cannot serve the control socket")?;
+    wait(running, Some(socket))
 }
 
 /// Reads a machine from a file of the form of Firecracker's `--config-file`.

@@ -103,7 +103,7 @@ fn power_on(
 ) -> Result<VmProcess> {
     let sink = Milestones(Mutex::new(Events::open(instance.spec.events.as_deref())?));
     let mut adopt = |pid| cgroup.add(pid).map_err(io::Error::other);
-    let options = ProcessOptions { jail, adopt: Some(&mut adopt) };
+    let options = ProcessOptions { jail, adopt: Some(&mut adopt), control: None };
     VmProcess::spawn(config, options, Arc::new(sink)).map_err(|e| EngineError::Invalid(e.to_string()))
 }
 
@@ -168,7 +168,10 @@ fn jail(instance: &Instance, sockets: &Path) -> Result<Option<JailConfig>> {
         return Ok(None);
     }
     let number = instance.id.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
-    let jail = JailConfig::for_machine(number.unwrap_or_default());
+    let mut jail = JailConfig::for_machine(number.unwrap_or_default());
+    // Nothing else that it writes is as long as its disk.
+    let disk = instance.writable();
+    jail.file_bytes = Some(disk.metadata().map_err(EngineError::file("measure", &disk))?.len());
     for path in [sockets.to_owned(), sockets.join(format!("{SOCKET}_{ENGINE_PORT}"))] {
         chown(&path, Some(jail.uid), Some(jail.gid))
             .map_err(EngineError::file("give the VMM's user", &path))?;

@@ -64,3 +64,19 @@ pub(crate) enum Change {
     Balloon(BalloonUpdate),
     BalloonStatistics(BalloonStatsUpdate),
 }
+
+impl Change {
+    /// Whether there are paths in it.
+    pub(crate) fn names_files(&self) -> bool {
+        match self {
+            Self::Snapshot(_) => true,
+            Self::Drive(update) => update.path_on_host.is_some(),
+            Self::Pause
+            | Self::Resume
+            | Self::Stop
+            | Self::Network(_)
+            | Self::Balloon(_)
+            | Self::BalloonStatistics(_) => false,
+        }
+    }
+}

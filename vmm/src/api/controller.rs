@@ -22,7 +22,7 @@ use super::metrics::MetricsFile;
 use super::model::{Balloon, InstanceInfo, InstanceState, Logger, SnapshotCreate, SnapshotLoad, Version};
 use super::start_events::StartEvents;
 use super::{ApiError, metrics, route};
-use crate::config::{Engine, TapSource, VmConfig};
+use crate::config::{Engine, TapSource};
 use crate::machine::DeviceError;
 use crate::snapshot::Overrides;
 use crate::virtio::Balloon as VirtioBalloon;
@@ -45,28 +45,44 @@ impl LogControl for () {
 }
 
 /// How the server presents itself, and what it works with.
-pub struct Options {
+pub(crate) struct Options {
     /// The machine's name.
-    pub id: String,
+    pub(crate) id: String,
     /// What runs the kernels of machines that are started here.
-    pub engine: Engine,
+    pub(crate) engine: Engine,
     /// Where logs go.
-    pub logs: Box<dyn LogControl>,
-    /// The threads of machines make only the system calls that they need ([`crate::seccomp`]). This thread, which opens
-    /// files for its clients, makes any.
-    pub confine: bool,
+    pub(crate) logs: Box<dyn LogControl>,
+    /// Which files clients may name.
+    pub(crate) files: Files,
+}
+
+/// Which files clients may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Files {
+    /// Those that this process can reach.
+    All,
+    /// Those in the jail's root, which is this process's.
+    InRoot,
+    /// None: the jail's root is empty.
+    None,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { id: "anonymous-instance".to_owned(), engine: Engine::Auto, logs: Box::new(()), confine: true }
+        Self {
+            id: "anonymous-instance".to_owned(),
+            engine: Engine::Auto,
+            logs: Box::new(()),
+            files: Files::All,
+        }
     }
 }
 
 /// The API of one machine.
 pub(super) struct Controller {
     options: Options,
-    maker: Box<dyn Maker>,
+    /// None where the machine was there before.
+    maker: Option<Box<dyn Maker>>,
     /// The steps of the start.
     start: Arc<StartEvents>,
     /// What has been said before the start, or what the machine is.
@@ -79,7 +95,7 @@ pub(super) struct Controller {
 
 impl Controller {
     /// A controller that has no machine yet, but perhaps a description of one.
-    pub(super) fn new(options: Options, maker: Box<dyn Maker>, start: Arc<StartEvents>) -> Self {
+    pub(super) fn new(options: Options, maker: Option<Box<dyn Maker>>, start: Arc<StartEvents>) -> Self {
         Self {
             options,
             maker,
@@ -132,8 +148,16 @@ impl Controller {
         };
         match route::parse(request) {
             Err(error) => refuse(error.to_string()),
-            Ok(action) => self.carry_out(action).unwrap_or_else(|error| refuse(error.to_string())),
+            Ok(action) => self.carry_out(action).unwrap_or_else(|error| refuse(self.explain(&error))),
         }
+    }
+
+    /// What is wrong; where a file is not there, also where it was looked for.
+    fn explain(&self, error: &ApiError) -> String {
+        if self.options.files == Files::InRoot && error.is_of_a_missing_file() {
+            return format!("{error}; this machine finds files in its jail's root only (--jail-root)");
+        }
+        error.to_string()
     }
 
     fn carry_out(&mut self, action: Action) -> Result<Response, ApiError> {
@@ -224,8 +248,14 @@ impl Controller {
             return Err(ApiError::Started);
         }
         let config = self.description.to_config(self.options.engine)?;
-        self.guest = Some(self.maker.boot(&config)?);
+        self.guest = Some(self.maker()?.boot(&config)?);
+        // There is one machine, and it needs no more of the host.
+        self.maker = None;
         Ok(())
+    }
+
+    fn maker(&self) -> Result<&dyn Maker, ApiError> {
+        self.maker.as_deref().ok_or(ApiError::Started)
     }
 
     fn load(&mut self, load: &SnapshotLoad) -> Result<(), ApiError> {
@@ -249,31 +279,21 @@ impl Controller {
         self.restore(restore, load.resume_vm)
     }
 
-    /// Makes the machine of a snapshot, and lets it go on if `resume` says so.
-    ///
-    /// # Errors
-    /// The snapshot cannot be used.
-    pub(super) fn restore(&mut self, restore: Restore, resume: bool) -> Result<(), ApiError> {
-        let guest = self.maker.restore(restore)?;
+    fn restore(&mut self, restore: Restore, resume: bool) -> Result<(), ApiError> {
+        let guest = self.maker()?.restore(restore)?;
         if resume {
             guest.resume();
         }
         self.adopt(guest);
-        Ok(())
-    }
-
-    /// Starts a machine that was not described here.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub(super) fn boot(&mut self, config: &VmConfig) -> Result<(), ApiError> {
-        let guest = self.maker.boot(config)?;
-        self.adopt(guest);
+        self.maker = None;
         Ok(())
     }
 
     fn change(&mut self, change: Change) -> Result<(), ApiError> {
         let guest = self.guest.as_ref().ok_or(ApiError::NotStarted)?;
+        if self.options.files == Files::None && change.names_files() {
+            return Err(ApiError::NoFiles);
+        }
         match change {
             Change::Pause => guest.pause()?,
             Change::Resume => guest.resume(),

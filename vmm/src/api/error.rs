@@ -1,5 +1,6 @@
 //! Why a request is not carried out. Each becomes `{"fault_message": …}` with status 400.
 
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
@@ -104,4 +105,18 @@ pub enum ApiError {
     /// Logs are somebody else's.
     #[error("{0}")]
     Logs(String),
+    /// A jail without files.
+    #[error(
+        "this machine is in a jail that has no files; start it with --jail-root DIR to have those in DIR, or with --no-jail"
+    )]
+    NoFiles,
+}
+
+impl ApiError {
+    /// Whether it is that a file is not there.
+    pub(super) fn is_of_a_missing_file(&self) -> bool {
+        let causes = std::iter::successors(Some(self as &dyn Error), |error| (*error).source());
+        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        causes.filter_map(|error| error.downcast_ref()).any(is_missing)
+    }
 }

@@ -168,7 +168,7 @@ pub(super) fn controller() -> (Controller, Log) {
     let events: Arc<Mutex<Vec<BootEvent>>> = Arc::default();
     let start = StartEvents::before(events);
     start.record(BootEvent { milestone: Milestone::FirstRun, at_ns: 11 });
-    (Controller::new(options, Box::new(FakeMaker(log.clone())), start), log)
+    (Controller::new(options, Some(Box::new(FakeMaker(log.clone()))), start), log)
 }
 
 /// The controller's answer.

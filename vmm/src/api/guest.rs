@@ -1,14 +1,15 @@
 //! What the API needs of a machine, and of whoever makes machines. [`RunningVm`] and [`Vm`] are behind these, or in tests
 //! something that only remembers what it was told.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::config::{RateLimiterConfig, VmConfig};
+use crate::config::{RateLimiterConfig, TapSource, VmConfig};
 use crate::cpu::CpuError;
 use crate::events::EventSink;
-use crate::machine::{BuildError, DeviceCounters, DeviceError, RunningVm, Statistics, Vm, VmExit};
+use crate::machine::{BuildError, DeviceCounters, DeviceError, Opened, RunningVm, Statistics, Vm, VmExit};
+use crate::seccomp::{self, ThreadKind};
 use crate::snapshot::{Overrides, Snapshot, SnapshotError, SnapshotKind};
 use crate::virtio::Balloon;
 
@@ -139,29 +140,68 @@ pub(crate) trait Maker {
 pub(crate) struct Machines {
     /// Where their boot events go.
     pub(crate) events: Arc<dyn EventSink>,
-    /// Whether their threads make only the system calls that they need.
-    pub(crate) confine: bool,
+    /// What they need of the host.
+    pub(crate) opened: Opened,
+    /// Taps that are open already, by name.
+    pub(crate) taps: Vec<(String, OwnedFd)>,
+    /// How they are walled in.
+    pub(crate) walls: Walls,
+}
+
+/// What surrounds a machine that clients describe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walls {
+    /// Nothing.
+    None,
+    /// Its own threads make only the system calls that they need.
+    Threads,
+    /// This process is in a jail, and all threads make only the system calls that they need.
+    Jail,
 }
 
 impl Machines {
-    fn confined(&self, mut vm: Vm) -> Vm {
-        if self.confine {
+    /// Starts `vm`, which is to be known as `config`, without letting its guest run, in its walls.
+    fn start(&self, mut vm: Vm, config: VmConfig) -> Result<Box<RunningVm>, BuildError> {
+        vm.describe_as(config);
+        if self.walls != Walls::None {
             vm.confine_threads();
         }
-        vm
+        let running = vm.start_paused()?;
+        if self.walls == Walls::Jail {
+            seccomp::install(ThreadKind::ApiWithFiles)?;
+        }
+        Ok(Box::new(running))
+    }
+
+    /// `config` with descriptors of taps where their names were. From a jail no other can be reached.
+    fn with_taps(&self, config: &VmConfig) -> Result<VmConfig, BuildError> {
+        let mut config = config.clone();
+        for net in &mut config.nets {
+            let TapSource::Name(name) = &net.tap else { continue };
+            match self.taps.iter().find(|(open, _)| open == name) {
+                Some((_, tap)) => net.tap = TapSource::Fd(tap.as_raw_fd()),
+                None if self.walls == Walls::Jail => return Err(BuildError::Tap(name.clone())),
+                None => {}
+            }
+        }
+        Ok(config)
     }
 }
 
 impl Maker for Machines {
     fn boot(&self, config: &VmConfig) -> Result<Box<dyn Guest>, BuildError> {
-        let vm = self.confined(Vm::build(config, self.events.clone())?);
-        Ok(Box::new(vm.start()?))
+        let vm = Vm::build_with(&self.opened, &self.with_taps(config)?, self.events.clone())?;
+        let running = self.start(vm, config.clone())?;
+        running.resume();
+        Ok(running)
     }
 
     fn restore(&self, restore: Restore) -> Result<Box<dyn Guest>, BuildError> {
-        let mut snapshot = Snapshot::read(&restore.state)?;
+        let mut snapshot = Snapshot::read_for(&self.opened.cpu, &restore.state)?;
         restore.overrides.apply(&mut snapshot.config).map_err(SnapshotError::from)?;
-        let vm = self.confined(Vm::restore(snapshot, &restore.memory, self.events.clone())?);
-        Ok(Box::new(vm.start_paused()?))
+        let config = snapshot.config.clone();
+        snapshot.config = self.with_taps(&config)?;
+        let vm = Vm::restore_with(&self.opened, snapshot, &restore.memory, self.events.clone())?;
+        Ok(self.start(vm, config)?)
     }
 }

@@ -32,18 +32,18 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 pub use client::{Client, ClientError};
-pub use controller::{LogControl, Options};
+pub use controller::LogControl;
+pub(crate) use controller::{Files, Options};
 pub use description::Description;
 pub use error::{ApiError, RequestError};
 pub use guest::Restore;
-pub use server::{ServeError, Served};
+pub(crate) use guest::{Machines, Walls};
+pub(crate) use server::{ServeError, Served};
+pub(crate) use start_events::StartEvents;
 
-use crate::config::VmConfig;
-use crate::events::EventSink;
 use crate::machine::RunningVm;
 use controller::Controller;
-use guest::Machines;
-use start_events::StartEvents;
+use guest::Maker;
 
 /// Takes `bytes` as what a client sends, up to what its requests ask for.
 #[cfg(any(test, feature = "fuzzing"))]
@@ -61,49 +61,44 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     }
 }
 
-/// What the API begins with.
-pub enum Begin {
-    /// Nothing: clients describe a machine and start it.
-    Empty,
-    /// This machine is started at once.
-    Start(Box<Description>),
-    /// The same, described otherwise.
-    Boot(Box<VmConfig>),
-    /// The machine of a snapshot, which goes on at once if `resume` says so.
-    Restore {
-        /// Where it is.
-        from: Box<Restore>,
-        /// Let the guest go on.
-        resume: bool,
-    },
-    /// This machine, which runs already.
-    Running(Box<RunningVm>),
+/// The API of one machine, at its socket.
+pub(crate) struct Server {
+    listener: UnixListener,
+    controller: Controller,
 }
 
-/// Serves the API on `listener`, if there is one, in the calling thread, until the guest has ended. When `stop` becomes
-/// readable, the guest is ended. Boot events of machines that are started here go to `events`.
-///
-/// # Errors
-/// The guest dies, what it begins with cannot be started, or the host fails.
-pub fn serve(
-    listener: Option<&UnixListener>,
-    begin: Begin,
-    options: Options,
-    events: Arc<dyn EventSink>,
-    stop: BorrowedFd<'_>,
-) -> Result<Served, ServeError> {
-    let (start, confine) = (StartEvents::before(events), options.confine);
-    let mut controller =
-        Controller::new(options, Box::new(Machines { events: start.clone(), confine }), start);
-    match begin {
-        Begin::Empty => {}
-        Begin::Start(description) => {
-            controller.configure_all(*description)?;
-            controller.start()?;
-        }
-        Begin::Boot(config) => controller.boot(&config)?,
-        Begin::Restore { from, resume } => controller.restore(*from, resume)?,
-        Begin::Running(running) => controller.adopt(running),
+impl Server {
+    /// Will serve at `listener`. A machine that clients describe is made by `machines`; what has happened by then is in
+    /// `start`.
+    pub(crate) fn new(
+        listener: UnixListener,
+        options: Options,
+        machines: Option<Machines>,
+        start: Arc<StartEvents>,
+    ) -> Self {
+        let maker = machines.map(|machines| Box::new(machines) as Box<dyn Maker>);
+        Self { listener, controller: Controller::new(options, maker, start) }
     }
-    server::serve(listener, &mut controller, stop)
+
+    /// Serves this machine, which runs already.
+    pub(crate) fn adopt(&mut self, running: RunningVm) {
+        self.controller.adopt(Box::new(running));
+    }
+
+    /// Starts this machine, as if a client had described it.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn start(&mut self, description: Description) -> Result<(), ApiError> {
+        self.controller.configure_all(description)?;
+        self.controller.start()
+    }
+
+    /// Serves in the calling thread until the guest has ended. When `stop` becomes readable, the guest is ended.
+    ///
+    /// # Errors
+    /// The guest dies, or the host fails.
+    pub(crate) fn serve(&mut self, stop: BorrowedFd<'_>) -> Result<Served, ServeError> {
+        server::serve(&self.listener, &mut self.controller, stop)
+    }
 }

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::ApiError;
 use super::controller::Controller;
 use super::http::{CONTINUE, Connection, HttpError, Response, Status, Step};
 use crate::cpu::CpuError;
@@ -25,13 +24,10 @@ const METRICS_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the server ended without being told to.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub(crate) enum ServeError {
     /// The guest died, or the host failed it.
     #[error(transparent)]
     Guest(#[from] CpuError),
-    /// What was described beforehand cannot be had.
-    #[error(transparent)]
-    Api(#[from] ApiError),
     /// The socket.
     #[error("the control socket failed: {0}")]
     Socket(#[from] io::Error),
@@ -39,7 +35,7 @@ pub enum ServeError {
 
 /// Why the server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Served {
+pub(crate) enum Served {
     /// The guest ended.
     Guest(VmExit),
     /// It was told to before there was a guest.
@@ -134,15 +130,13 @@ fn is_patient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// Serves `listener`, if there is one, until the guest has ended, or until `stop` is readable, which ends the guest.
+/// Serves `listener` until the guest has ended, or until `stop` is readable, which ends the guest.
 pub(super) fn serve(
-    listener: Option<&UnixListener>,
+    listener: &UnixListener,
     controller: &mut Controller,
     stop: BorrowedFd<'_>,
 ) -> Result<Served, ServeError> {
-    if let Some(listener) = listener {
-        listener.set_nonblocking(true)?;
-    }
+    listener.set_nonblocking(true)?;
     let mut clients: Vec<Client> = Vec::new();
     let mut next_metrics = Instant::now() + METRICS_EVERY;
     let mut stopping = false;
@@ -163,7 +157,7 @@ pub(super) fn serve(
                 client.deadline().is_none_or(|deadline| Instant::now() < deadline)
             }
         });
-        if let Some(listener) = listener.filter(|_| ready.listener) {
+        if ready.listener {
             accept(listener, &mut clients);
         }
         if let Some(guest) = controller.guest_mut()
@@ -191,7 +185,7 @@ struct Ready {
 }
 
 fn wait(
-    listener: Option<&UnixListener>,
+    listener: &UnixListener,
     controller: &Controller,
     stop: BorrowedFd<'_>,
     clients: &[Client],
@@ -203,7 +197,7 @@ fn wait(
     let watched = fds.len();
     // One that has said its word is not asked again: it would not let anybody sleep.
     fds.push(PollFd::from_borrowed_fd(stop, if stopping { PollFlags::empty() } else { PollFlags::IN }));
-    fds.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
+    fds.push(PollFd::new(listener, PollFlags::IN));
     fds.extend(controller.guest().map(|guest| PollFd::from_borrowed_fd(guest.exit_fd(), PollFlags::IN)));
     let now = Instant::now();
     let deadlines = clients.iter().filter_map(Client::deadline);
@@ -219,7 +213,7 @@ fn wait(
     Ok(Ready {
         clients: fds[..watched].iter().map(is_ready).collect(),
         stop: is_ready(&fds[watched]),
-        listener: listener.is_some() && is_ready(&fds[watched + 1]),
+        listener: is_ready(&fds[watched + 1]),
     })
 }
 

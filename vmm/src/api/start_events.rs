@@ -5,19 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::events::{BootEvent, EventSink, Milestone};
 
 /// Passes events on, and keeps those of the start. A guest can make as many marks as it likes, so marks are not kept.
-pub(super) struct StartEvents {
+pub(crate) struct StartEvents {
     next: Arc<dyn EventSink>,
     seen: Mutex<Vec<BootEvent>>,
 }
 
 impl StartEvents {
     /// Passes events on to `next`.
-    pub(super) fn before(next: Arc<dyn EventSink>) -> Arc<Self> {
+    pub(crate) fn before(next: Arc<dyn EventSink>) -> Arc<Self> {
         Arc::new(Self { next, seen: Mutex::default() })
     }
 
     /// Those of the start, so far.
-    pub(super) fn seen(&self) -> Vec<BootEvent> {
+    pub(crate) fn seen(&self) -> Vec<BootEvent> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -17,6 +17,11 @@ pub(crate) struct RawTerminal {
 }
 
 impl RawTerminal {
+    /// Leaves standard input as it is for now: whoever shares it may put it into raw mode.
+    pub(crate) fn keep() -> Self {
+        Self { before: tcgetattr(rustix::stdio::stdin()).ok() }
+    }
+
     /// Puts standard input into raw mode if it is a terminal.
     pub(crate) fn enter() -> Self {
         Self { before: make_raw(rustix::stdio::stdin().as_fd()) }

@@ -11,6 +11,7 @@ pub(crate) mod death;
 pub(crate) mod exit;
 pub(crate) mod exit_counts;
 pub(crate) mod halt_watch;
+pub(crate) mod host_cpu;
 pub(crate) mod msrs;
 pub(crate) mod page_walk;
 pub(crate) mod registers;

@@ -32,7 +32,7 @@ impl KvmMachine {
     /// KVM refused.
     pub(crate) fn create(host: &Host) -> Result<Self, KvmError> {
         let fd = Arc::new(create_vm(host)?);
-        let probe = Probe::start(&host.kvm)?;
+        let probe = Probe::start(host)?;
         fd.create_irq_chip().map_err(KvmError::call("create the interrupt controllers"))?;
         // The dummy speaker answers port 0x61, which kernels read to calibrate by the PIT.
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };

@@ -43,6 +43,7 @@ pub use survey::KvmSurvey;
 pub(crate) use syscall_msrs::SyscallMsrs;
 
 use crate::cpu::cpuid::{self, Place};
+use crate::cpu::host_cpu::HostCpu;
 
 /// The only API version there has ever been since 2007.
 const API_VERSION: i32 = 12;
@@ -127,9 +128,11 @@ impl KvmError {
 }
 
 /// KVM on this host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Host {
     kvm: Arc<Kvm>,
+    /// Where the CPU has no virtualisation, KVM emulates the guest's kernel.
+    has_virtualisation: bool,
 }
 
 impl Host {
@@ -138,6 +141,14 @@ impl Host {
     /// # Errors
     /// It is absent, forbidden, or lacks something that the machine is made of.
     pub(crate) fn open() -> Result<Self, KvmError> {
+        Self::open_on(&HostCpu::read())
+    }
+
+    /// Opens KVM on a host with this CPU.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub(crate) fn open_on(cpu: &HostCpu) -> Result<Self, KvmError> {
         let kvm = Kvm::new().map_err(|error| match error.errno() {
             libc::ENOENT | libc::ENODEV | libc::ENXIO => KvmError::Absent { device: DEVICE.into() },
             libc::EACCES | libc::EPERM => KvmError::Denied { device: DEVICE.into() },
@@ -153,12 +164,7 @@ impl Host {
                 return Err(KvmError::Lacks { what: what.into() });
             }
         }
-        Ok(Self { kvm: Arc::new(kvm) })
-    }
-
-    /// Whether the CPU says that it has virtualisation. Where it has not, KVM emulates the guest's kernel.
-    pub(crate) fn has_virtualisation() -> bool {
-        without_hardware::has_virtualisation_flags()
+        Ok(Self { kvm: Arc::new(kvm), has_virtualisation: cpu.has_virtualisation })
     }
 
     /// The model-specific registers that KVM can save and put back.

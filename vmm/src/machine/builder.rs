@@ -13,7 +13,7 @@ use super::devices::{DeviceError, Devices};
 use super::platform::{self, Platform, Start};
 use super::running::Kept;
 use super::vcpus::Kickers;
-use super::{Requests, RunningVm};
+use super::{Opened, Requests, RunningVm};
 use crate::boot::{self, BootError, Cmdline, Consoles, Entry, Hardware, Kernel};
 use crate::config::{ConfigError, SerialConfig, VmConfig};
 use crate::cpu::exit::Machine;
@@ -21,6 +21,7 @@ use crate::cpu::{CpuEngine, CpuError};
 use crate::events::{BootEvent, EventSink, Milestone};
 use crate::kvm::KvmError;
 use crate::memory::{self, GuestMemory, MemoryError};
+use crate::seccomp::SeccompError;
 use crate::snapshot::{Snapshot, SnapshotError, memory::DIFF_MARK_LEN, memory::Ram};
 use crate::virtio::{EventLoop, PersistError};
 
@@ -51,6 +52,12 @@ pub enum BuildError {
     /// Threads could not be started.
     #[error(transparent)]
     Cpu(#[from] CpuError),
+    /// This thread could not be confined.
+    #[error(transparent)]
+    Confine(#[from] SeccompError),
+    /// A tap that cannot be reached from where this process is.
+    #[error("this machine is in a jail, where there is no tap {0}; name it when it is started, by --tap {0}")]
+    Tap(String),
 }
 
 /// A virtual machine that is ready for its next instruction.
@@ -71,12 +78,25 @@ impl Vm {
     /// # Errors
     /// Says what cannot be had, and what to do about it.
     pub fn build(config: &VmConfig, events: Arc<dyn EventSink>) -> Result<Self, BuildError> {
+        config.check()?;
+        Self::build_with(&Opened::now()?, config, events)
+    }
+
+    /// The same, with what has been `opened` already.
+    ///
+    /// # Errors
+    /// As for [`Self::build`].
+    pub(crate) fn build_with(
+        opened: &Opened,
+        config: &VmConfig,
+        events: Arc<dyn EventSink>,
+    ) -> Result<Self, BuildError> {
         let reached = |milestone| events.record(BootEvent::now(milestone));
         config.check()?;
         reached(Milestone::ConfigParsed);
         let memory = memory::map_memory(config.memory_bytes(), config.memory_backing, &config.pmems)?;
         reached(Milestone::MemoryMapped);
-        let mut platform = platform::open(config, &memory)?;
+        let mut platform = platform::open(config, &memory, opened)?;
         reached(Milestone::KvmOpened);
         let kernel = boot::load_kernel(&memory, config.memory_bytes(), &config.kernel)?;
         reached(Milestone::KernelLoaded);
@@ -86,7 +106,9 @@ impl Vm {
         let entry = describe_machine(config, &memory, &kernel, &*platform, &devices)?;
         let cpus = platform.create_cpus(Start::Boot(entry), config.vcpus, config.profile)?;
         let ram = Ram::of(config.memory_backing);
-        Self::assemble(config.clone(), memory, ram, platform, devices, cpus, events)
+        let (machine, event_loop, devices) = devices.into_running(Kickers::of(&cpus))?;
+        let kept = Kept::new(opened, config.clone(), memory, ram, platform, devices)?;
+        Ok(Self::assemble(cpus, machine, event_loop, kept, events))
     }
 
     /// Builds the machine of `snapshot`, whose memory is in the file `memory`. That file must stay as it is while the
@@ -99,6 +121,20 @@ impl Vm {
         memory: &Path,
         events: Arc<dyn EventSink>,
     ) -> Result<Self, BuildError> {
+        snapshot.config.check()?;
+        Self::restore_with(&Opened::now()?, snapshot, memory, events)
+    }
+
+    /// The same, with what has been `opened` already.
+    ///
+    /// # Errors
+    /// As for [`Self::restore`].
+    pub(crate) fn restore_with(
+        opened: &Opened,
+        snapshot: Snapshot,
+        memory: &Path,
+        events: Arc<dyn EventSink>,
+    ) -> Result<Self, BuildError> {
         let reached = |milestone| events.record(BootEvent::now(milestone));
         let config = &snapshot.config;
         config.check()?;
@@ -106,7 +142,7 @@ impl Vm {
         let file = open_memory(&snapshot, memory)?;
         let memory = memory::map_copy_of(&file, config.memory_bytes(), &config.pmems)?;
         reached(Milestone::MemoryMapped);
-        let mut platform = platform::open(config, &memory)?;
+        let mut platform = platform::open(config, &memory, opened)?;
         reached(Milestone::KvmOpened);
         let requests = Arc::new(Requests::new(config.vcpus));
         let devices =
@@ -120,23 +156,26 @@ impl Vm {
         let cpus = platform.create_cpus(start, config.vcpus, config.profile)?;
         devices.restore(snapshot.devices)?;
         devices.renew_generation()?;
-        Self::assemble(snapshot.config, memory, Ram::Private(file), platform, devices, cpus, events)
+        let (machine, event_loop, devices) = devices.into_running(Kickers::of(&cpus))?;
+        let kept = Kept::new(opened, snapshot.config, memory, Ram::Private(file), platform, devices)?;
+        Ok(Self::assemble(cpus, machine, event_loop, kept, events))
     }
 
     fn assemble(
-        config: VmConfig,
-        memory: GuestMemory,
-        ram: Ram,
-        platform: Box<dyn Platform>,
-        devices: Devices,
         cpus: Vec<Box<dyn CpuEngine>>,
+        machine: Machine,
+        event_loop: EventLoop,
+        kept: Kept,
         events: Arc<dyn EventSink>,
-    ) -> Result<Self, BuildError> {
-        let uses_terminal = config.uses_terminal();
-        let (machine, event_loop, devices) = devices.into_running(Kickers::of(&cpus))?;
-        let kept = Kept::new(config, memory, ram, platform, devices)?;
+    ) -> Self {
+        let uses_terminal = kept.config().uses_terminal();
         events.record(BootEvent::now(Milestone::VcpusReady));
-        Ok(Self { cpus, machine, event_loop, events, uses_terminal, kept, confined: false })
+        Self { cpus, machine, event_loop, events, uses_terminal, kept, confined: false }
+    }
+
+    /// Has snapshots and clients see `config`: in this process, what the machine has of the host can have other names.
+    pub(crate) fn describe_as(&mut self, config: VmConfig) {
+        self.kept.describe_as(config);
     }
 
     /// Has each of the machine's threads make only the system calls that it needs ([`crate::seccomp`]).

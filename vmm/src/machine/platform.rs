@@ -3,8 +3,10 @@
 use vmm_sys_util::eventfd::EventFd;
 
 use super::Statistics;
+use super::opened::Opened;
 use crate::boot::Entry;
 use crate::config::{Engine, VmConfig};
+use crate::cpu::host_cpu::HostCpu;
 use crate::cpu::{CpuEngine, Saved};
 use crate::interrupt::InterruptLine;
 use crate::kvm::{Host, KvmError, KvmPlatform};
@@ -77,13 +79,16 @@ pub(crate) trait Platform: Send {
 /// Opens the engine for the machine of `config` with `memory`.
 ///
 /// # Errors
-/// KVM is absent or refused; both engines run the guest's programs on it. Or the engine does not run as many vCPUs.
-pub(super) fn open(config: &VmConfig, memory: &GuestMemory) -> Result<Box<dyn Platform>, KvmError> {
-    let host = Host::open()?;
-    Ok(match config.engine.on_this_host() {
+/// KVM refused; both engines run the guest's programs on it. Or the engine does not run as many vCPUs.
+pub(super) fn open(
+    config: &VmConfig,
+    memory: &GuestMemory,
+    opened: &Opened,
+) -> Result<Box<dyn Platform>, KvmError> {
+    Ok(match opened.engine(config.engine) {
         Engine::Soft if config.vcpus > 1 => return Err(KvmError::Vcpus(config.vcpus)),
-        Engine::Soft => Box::new(SoftPlatform::new(&host, memory)?),
-        _ => Box::new(KvmPlatform::new(host, memory)?),
+        Engine::Soft => Box::new(SoftPlatform::new(&opened.kvm, memory)?),
+        _ => Box::new(KvmPlatform::new(opened.kvm.clone(), memory)?),
     })
 }
 
@@ -92,18 +97,24 @@ pub(super) fn open(config: &VmConfig, memory: &GuestMemory) -> Result<Box<dyn Pl
 /// # Errors
 /// KVM has to be asked, and is absent or refused.
 pub(super) fn cmdline(choice: Engine, memory: &GuestMemory) -> Result<&'static str, KvmError> {
-    match choice.on_this_host() {
+    let cpu = HostCpu::read();
+    match choice.on_cpu(&cpu) {
         Engine::Soft => Ok(soft::CMDLINE),
-        _ if Host::has_virtualisation() => Ok(""),
-        _ => KvmPlatform::new(Host::open()?, memory)?.cmdline(),
+        _ if cpu.has_virtualisation => Ok(""),
+        _ => KvmPlatform::new(Host::open_on(&cpu)?, memory)?.cmdline(),
     }
 }
 
 impl Engine {
     /// What [`Engine::Auto`] stands for on this host; the others as they are.
     pub fn on_this_host(self) -> Self {
+        self.on_cpu(&HostCpu::read())
+    }
+
+    /// The same on a host with this CPU.
+    pub(crate) fn on_cpu(self, cpu: &HostCpu) -> Self {
         match self {
-            Self::Auto if Host::has_virtualisation() => Self::Kvm,
+            Self::Auto if cpu.has_virtualisation => Self::Kvm,
             Self::Auto => Self::Soft,
             chosen => chosen,
         }

@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -19,7 +19,7 @@ use super::builder::{BuildError, Vm};
 use super::devices::{DeviceError, PlacedDevices};
 use super::event_thread::EventThread;
 use super::vcpus::Vcpus;
-use super::{Handles, Platform, Statistics, VmExit};
+use super::{Handles, Opened, Platform, Statistics, VmExit};
 use crate::config::VmConfig;
 use crate::console::terminal::RawTerminal;
 use crate::cpu::CpuError;
@@ -27,31 +27,51 @@ use crate::cpu::thread::Outcome;
 use crate::memory::GuestMemory;
 use crate::profile::Profile;
 use crate::snapshot::memory::{self, Ram};
-use crate::snapshot::{Snapshot, SnapshotError, SnapshotKind, cpu_model, format, wall_clock_ns};
+use crate::snapshot::{Snapshot, SnapshotError, SnapshotKind, format, wall_clock_ns};
 use crate::symbols::Symbols;
 
 /// What a running machine keeps besides its threads: all that a snapshot is made of.
 pub(super) struct Kept {
     config: VmConfig,
+    /// The kernel's System.map, as this process finds it.
+    symbols: Option<PathBuf>,
     memory: GuestMemory,
     ram: Mutex<Ram>,
     /// The page map of this process.
     pages: File,
+    /// What the host's CPU calls itself.
+    cpu_model: String,
     platform: Box<dyn Platform>,
     devices: PlacedDevices,
 }
 
 impl Kept {
     /// Puts it together.
+    ///
+    /// # Errors
+    /// The process may have no more descriptors.
     pub(super) fn new(
+        opened: &Opened,
         mut config: VmConfig,
         memory: GuestMemory,
         ram: Ram,
         platform: Box<dyn Platform>,
         devices: PlacedDevices,
     ) -> Result<Self, SnapshotError> {
-        config.engine = config.engine.on_this_host();
-        Ok(Self { config, memory, ram: Mutex::new(ram), pages: memory::page_map()?, platform, devices })
+        config.engine = opened.engine(config.engine);
+        let (pages, cpu_model) = (opened.pages()?, opened.cpu.model.clone());
+        let symbols = config.symbols.clone();
+        Ok(Self { config, symbols, memory, ram: Mutex::new(ram), pages, cpu_model, platform, devices })
+    }
+
+    /// The machine as it was configured, its engine decided.
+    pub(super) fn config(&self) -> &VmConfig {
+        &self.config
+    }
+
+    /// Has the machine be known as `config`, which differs in names only.
+    pub(super) fn describe_as(&mut self, config: VmConfig) {
+        self.config = VmConfig { engine: self.config.engine, ..config };
     }
 }
 
@@ -125,7 +145,7 @@ impl RunningVm {
         let saved = Snapshot {
             config: kept.config.clone(),
             taken_at_ns: wall_clock_ns(),
-            cpu_model: cpu_model(),
+            cpu_model: kept.cpu_model.clone(),
             cpus: self.vcpus.save()?,
             platform: kept.platform.save()?,
             devices: kept.devices.save()?,
@@ -239,7 +259,7 @@ impl RunningVm {
 
     /// Adds the kernel's name for the place of a death, where symbols were given.
     fn name_place(&self, mut error: CpuError) -> CpuError {
-        if let (CpuError::Died(death), Some(path)) = (&mut error, &self.kept.config.symbols) {
+        if let (CpuError::Died(death), Some(path)) = (&mut error, &self.kept.symbols) {
             match Symbols::read(path) {
                 Ok(symbols) => death.name_place(&symbols),
                 Err(error) => tracing::warn!(%error, "no symbol for the place where the guest died"),

@@ -21,6 +21,7 @@ use crate::console::terminal::RawTerminal;
 use crate::cpu::Death;
 use crate::events::EventSink;
 use crate::machine::VmExit;
+use crate::snapshot::SnapshotError;
 use crate::symbols::Symbols;
 
 /// Messages that are taken at one time: a VMM that sends without end does not keep its parent from its other work.
@@ -34,6 +35,9 @@ pub enum ProcessError {
     /// The process could not be started or given its configuration.
     #[error("cannot start the VMM's process: {0}")]
     Start(io::Error),
+    /// The snapshot cannot be used.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// The machine could not be built; the text says what to do.
     #[error("{0}")]
     Build(String),
@@ -135,6 +139,25 @@ impl VmProcess {
                 return Ok(exit);
             }
             self.wait_for_message(None);
+        }
+    }
+
+    /// Waits for the end of the guest, which is ended when `interrupted` becomes readable, and says how it ended.
+    ///
+    /// # Errors
+    /// As for [`Self::try_wait`].
+    pub fn wait_unless(mut self, interrupted: impl AsFd) -> Result<VmExit, ProcessError> {
+        loop {
+            if let Some(exit) = self.try_wait()? {
+                return Ok(exit);
+            }
+            let mut fds =
+                [PollFd::new(&self.channel, PollFlags::IN), PollFd::new(&interrupted, PollFlags::IN)];
+            // Interrupted or not: the loop looks, and comes again.
+            let _ = poll(&mut fds, None);
+            if !fds[1].revents().is_empty() {
+                return self.stop();
+            }
         }
     }
 

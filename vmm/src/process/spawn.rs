@@ -1,9 +1,10 @@
 //! Starting a VMM in a process of its own.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
@@ -11,12 +12,14 @@ use super::VERB;
 use super::channel::Channel;
 use super::descriptors;
 use super::handle::{ProcessError, VmProcess};
-use super::message::{Build, ToVm};
+use super::message::{Build, Machine, ToVm};
 use super::paths;
-use crate::config::{ConsoleConfig, VmConfig};
+use crate::api::{Description, Restore};
+use crate::config::{ConsoleConfig, Engine, TapSource, VmConfig};
 use crate::console::terminal::RawTerminal;
 use crate::events::EventSink;
 use crate::jail::{self, JailConfig};
+use crate::snapshot::Snapshot;
 
 /// The environment that a VMM needs: what it logs.
 const ENVIRONMENT: [&str; 2] = ["CARVE_LOG", "RUST_BACKTRACE"];
@@ -28,6 +31,55 @@ pub struct ProcessOptions<'a> {
     pub jail: Option<JailConfig>,
     /// Called with the process's id before the process does anything: puts it into its cgroup, for example.
     pub adopt: Option<&'a mut dyn FnMut(u32) -> io::Result<()>>,
+    /// The machine's control socket, if it is to have one.
+    pub control: Option<Control<'a>>,
+}
+
+/// A control socket, which the VMM serves.
+#[derive(Debug, Clone, Copy)]
+pub struct Control<'a> {
+    /// Where clients connect.
+    pub listener: &'a UnixListener,
+    /// The machine's name.
+    pub id: &'a str,
+}
+
+/// A machine that clients of its control socket describe. In a jail, files are looked up in the jail's root.
+#[derive(Debug, Default)]
+pub struct Described {
+    /// What runs its kernel.
+    pub engine: Engine,
+    /// What is known of it already; then it is started at once.
+    pub description: Option<Description>,
+    /// Names of the taps that it can have. In a jail it can have no other.
+    pub taps: Vec<String>,
+    /// Without a jail: its threads make only the system calls that they need ([`crate::seccomp`]).
+    pub confine: bool,
+}
+
+/// What the parent keeps or gives of a machine.
+#[derive(Default)]
+struct Parts {
+    uses_terminal: bool,
+    terminal: Option<RawTerminal>,
+    taps: Vec<OwnedFd>,
+    symbols: Option<PathBuf>,
+    sockets: Vec<PathBuf>,
+}
+
+impl Parts {
+    /// Those of a machine whose configuration is known, with paths that hold in the VMM's process.
+    fn of(config: &mut VmConfig) -> io::Result<Self> {
+        paths::make_absolute(config)?;
+        Ok(Self {
+            uses_terminal: config.uses_terminal(),
+            terminal: config.uses_terminal().then(RawTerminal::enter),
+            taps: descriptors::taps(config)?,
+            // The VMM may no longer be able to read it.
+            symbols: config.symbols.take(),
+            sockets: sockets(config),
+        })
+    }
 }
 
 impl VmProcess {
@@ -44,36 +96,75 @@ impl VmProcess {
         events: Arc<dyn EventSink>,
     ) -> Result<Self, ProcessError> {
         let mut config = config.clone();
-        let symbols = config.symbols.take();
-        paths::make_absolute(&mut config).map_err(ProcessError::Start)?;
-        let sockets = sockets(&config);
+        let parts = Parts::of(&mut config).map_err(ProcessError::Start)?;
+        Self::start(Machine::Boot(Box::new(config)), parts, options, events)
+    }
+
+    /// The same with the machine of a snapshot, whose guest goes on if `resume` says so.
+    ///
+    /// # Errors
+    /// As for [`Self::spawn`], or the snapshot cannot be used.
+    pub fn restore(
+        from: Restore,
+        resume: bool,
+        options: ProcessOptions<'_>,
+        events: Arc<dyn EventSink>,
+    ) -> Result<Self, ProcessError> {
+        let absolute = |path: &Path| std::path::absolute(path).map_err(ProcessError::Start);
+        let (state, memory) = (absolute(&from.state)?, absolute(&from.memory)?);
+        let mut config = Snapshot::read(&state)?.config;
+        from.overrides.apply(&mut config).map_err(crate::SnapshotError::from)?;
+        let parts = Parts::of(&mut config).map_err(ProcessError::Start)?;
+        let machine = Machine::Restore { config: Box::new(config), state, memory, resume };
+        Self::start(machine, parts, options, events)
+    }
+
+    /// The same with a machine that clients of the control socket describe and start; returns when they can. Standard
+    /// input is the VMM's, too.
+    ///
+    /// # Errors
+    /// As for [`Self::spawn`].
+    pub fn serve(
+        described: Described,
+        options: ProcessOptions<'_>,
+        events: Arc<dyn EventSink>,
+    ) -> Result<Self, ProcessError> {
+        let Described { engine, description, taps, confine } = described;
+        let open = |name: &String| descriptors::tap(&TapSource::Name(name.clone()));
+        let parts = Parts {
+            uses_terminal: true,
+            terminal: Some(RawTerminal::keep()),
+            taps: taps.iter().map(open).collect::<Result<_, _>>().map_err(ProcessError::Start)?,
+            ..Parts::default()
+        };
+        let machine = Machine::Described { engine, description: description.map(Box::new), taps, confine };
+        Self::start(machine, parts, options, events)
+    }
+
+    fn start(
+        machine: Machine,
+        parts: Parts,
+        options: ProcessOptions<'_>,
+        events: Arc<dyn EventSink>,
+    ) -> Result<Self, ProcessError> {
         let (channel, theirs) = Channel::pair().map_err(ProcessError::Start)?;
         let child = execute(theirs.into(), options.jail.is_some()).map_err(ProcessError::Start)?;
         // From here on, dropping it takes the process along.
-        let terminal = config.uses_terminal().then(RawTerminal::enter);
-        let mut process = Self::new(child, channel, events, terminal);
-        process.symbols = symbols;
+        let mut process = Self::new(child, channel, events, parts.terminal);
+        process.symbols = parts.symbols;
         if let Some(adopt) = options.adopt {
             adopt(process.pid()).map_err(ProcessError::Start)?;
         }
-        process.send_config(config, options.jail)?;
+        let null = std::fs::File::open("/dev/null").map_err(ProcessError::Start)?;
+        let stdin = if parts.uses_terminal { rustix::stdio::stdin() } else { null.as_fd() };
+        let control = options.control.map(|control| control.listener.as_fd());
+        let taps = parts.taps.iter().map(AsFd::as_fd);
+        let all: Vec<BorrowedFd<'_>> = [stdin].into_iter().chain(control).chain(taps).collect();
+        let control = options.control.map(|control| control.id.to_owned());
+        process.send(&ToVm::Build(Box::new(Build { machine, jail: options.jail, control })), &all)?;
         process.wait_until_running()?;
-        process.sockets = sockets;
+        process.sockets = parts.sockets;
         Ok(process)
-    }
-
-    fn send_config(&self, mut config: VmConfig, jail: Option<JailConfig>) -> Result<(), ProcessError> {
-        let descriptors = descriptors::collect(&mut config).map_err(ProcessError::Start)?;
-        let null;
-        let stdin = if config.uses_terminal() {
-            rustix::stdio::stdin()
-        } else {
-            null = std::fs::File::open("/dev/null").map_err(ProcessError::Start)?;
-            null.as_fd()
-        };
-        let all: Vec<BorrowedFd<'_>> =
-            [stdin].into_iter().chain(descriptors.iter().map(AsFd::as_fd)).collect();
-        self.send(&ToVm::Build(Box::new(Build { config, jail })), &all)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The lists.
 //!
 //! They were found by tracing the threads of machines with every device under both engines, and hold what a filter's
-//! violation in any test has added since. What is not needed is not there: no file is opened, no process or thread made,
-//! nothing made executable, no socket of a network.
+//! violation in any test has added since. What is not needed is not there: no process or thread made, nothing made executable,
+//! no socket of a network; only the thread that serves clients who name files opens any.
 
 use super::ThreadKind;
 use super::allowed::{Allowed, Only, any, only};
@@ -10,12 +10,14 @@ use super::requests;
 
 /// The calls of one kind of thread.
 pub(super) fn of(kind: ThreadKind) -> Vec<Allowed> {
-    let own = match kind {
-        ThreadKind::Main => MAIN,
-        ThreadKind::Devices => DEVICES,
-        ThreadKind::Vcpu => VCPU,
+    let own: &[&[Allowed]] = match kind {
+        ThreadKind::Main => &[MAIN],
+        ThreadKind::Api => &[MAIN, API],
+        ThreadKind::ApiWithFiles => &[MAIN, API, FILES],
+        ThreadKind::Devices => &[DEVICES],
+        ThreadKind::Vcpu => &[VCPU],
     };
-    own.iter().chain(EVERY_THREAD).copied().collect()
+    own.iter().chain(&[EVERY_THREAD]).copied().flatten().copied().collect()
 }
 
 /// What every thread needs.
@@ -56,7 +58,7 @@ pub(super) const EVERY_THREAD: &[Allowed] = &[
     any(libc::SYS_exit_group, "the end of the process"),
 ];
 
-const MAIN: &[Allowed] = &[
+pub(super) const MAIN: &[Allowed] = &[
     any(libc::SYS_poll, "waiting for the parent and for the guest's end"),
     any(libc::SYS_ppoll, "the same with a time limit"),
     any(libc::SYS_recvmsg, "what the parent says"),
@@ -67,7 +69,35 @@ const MAIN: &[Allowed] = &[
     only(libc::SYS_ioctl, Only::OneOf(1, requests::MAIN), "what vCPUs share, for snapshots"),
 ];
 
-const DEVICES: &[Allowed] = &[
+/// What the main thread needs besides where it serves a control socket.
+pub(super) const API: &[Allowed] = &[
+    any(libc::SYS_accept4, "clients"),
+    any(libc::SYS_recvfrom, "requests"),
+    only(libc::SYS_ioctl, Only::OneOf(1, &[libc::FIONBIO]), "clients that nobody waits for"),
+    any(libc::SYS_pread64, "KVM's own figures"),
+    any(libc::SYS_timerfd_create, "rate limits that there were not"),
+    any(libc::SYS_timerfd_settime, "rate limits"),
+    any(libc::SYS_epoll_ctl, "the same"),
+    any(libc::SYS_fstat, "a disk's size"),
+    any(libc::SYS_statx, "a disk's size"),
+    any(libc::SYS_lseek, "a disk's size"),
+];
+
+/// What it needs besides where clients name files.
+pub(super) const FILES: &[Allowed] = &[
+    any(libc::SYS_openat, "files that clients name, in the jail's root"),
+    any(libc::SYS_ftruncate, "the length of a snapshot's memory"),
+    any(libc::SYS_sendfile, "the memory, from file to file"),
+    any(libc::SYS_pwrite64, "the mark at the end of a diff"),
+    any(libc::SYS_fsync, "a snapshot is whole or not there"),
+    any(libc::SYS_rename, "the same"),
+    any(libc::SYS_unlink, "the same"),
+    any(libc::SYS_flock, "a disk has one writer"),
+    any(libc::SYS_io_uring_setup, "a ring for a disk's new file"),
+    any(libc::SYS_io_uring_register, "the same"),
+];
+
+pub(super) const DEVICES: &[Allowed] = &[
     any(libc::SYS_epoll_wait, "waiting for queues, taps, sockets, timers, input"),
     any(libc::SYS_epoll_pwait, "the same"),
     any(libc::SYS_epoll_ctl, "sockets that come and go"),
@@ -106,7 +136,7 @@ const DEVICES: &[Allowed] = &[
     ),
 ];
 
-const VCPU: &[Allowed] = &[
+pub(super) const VCPU: &[Allowed] = &[
     any(libc::SYS_io_uring_enter, "a disk's reset waits for its requests"),
     only(libc::SYS_ioctl, Only::OneOf(1, requests::VCPU), "running the guest"),
     only(libc::SYS_ioctl, Only::OneOf(1, requests::ACTIVATION), "offloads of a tap whose driver starts"),

@@ -16,6 +16,10 @@ use crate::sys::violation;
 pub enum ThreadKind {
     /// Obeys the parent.
     Main,
+    /// Obeys the parent and serves the control socket of a machine that has no files but those it began with.
+    Api,
+    /// The same, and opens and writes files for clients.
+    ApiWithFiles,
     /// Runs the event loop, and so all devices.
     Devices,
     /// Runs a vCPU.
@@ -24,7 +28,7 @@ pub enum ThreadKind {
 
 impl ThreadKind {
     /// Every kind there is.
-    pub const ALL: [Self; 3] = [Self::Main, Self::Devices, Self::Vcpu];
+    pub const ALL: [Self; 5] = [Self::Main, Self::Api, Self::ApiWithFiles, Self::Devices, Self::Vcpu];
 }
 
 /// A filter that could not be installed. The guest does not start then.

@@ -80,9 +80,12 @@ pub(crate) fn write_diff(memory: &GuestMemory, pages: &File, path: &Path) -> io:
     })
 }
 
+/// Where the page map of this process is.
+pub(crate) const PAGE_MAP: &str = "/proc/self/pagemap";
+
 /// The page map of this process. It can be read wherever the process is locked up later.
 pub(crate) fn page_map() -> Result<File, SnapshotError> {
-    let path = Path::new("/proc/self/pagemap");
+    let path = Path::new(PAGE_MAP);
     File::open(path).map_err(SnapshotError::file("open", path))
 }
 

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::VmConfig;
 use crate::cpu::Saved;
+use crate::cpu::host_cpu::HostCpu;
 use crate::legacy::serial::SavedSerial;
 use crate::virtio::SavedDevice;
 
@@ -161,10 +162,17 @@ impl Snapshot {
     /// # Errors
     /// The file cannot be read, is something else, of another version or damaged, or was taken on another CPU.
     pub fn read(path: &Path) -> Result<Self, SnapshotError> {
+        Self::read_for(&HostCpu::read(), path)
+    }
+
+    /// The same on a host with this CPU.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub(crate) fn read_for(cpu: &HostCpu, path: &Path) -> Result<Self, SnapshotError> {
         let snapshot: Self = format::read(path)?;
-        let here = cpu_model();
-        if snapshot.cpu_model != here {
-            return Err(SnapshotError::Cpu { there: snapshot.cpu_model, here });
+        if snapshot.cpu_model != cpu.model {
+            return Err(SnapshotError::Cpu { there: snapshot.cpu_model, here: cpu.model.clone() });
         }
         Ok(snapshot)
     }
@@ -179,13 +187,6 @@ impl Snapshot {
 pub(crate) fn wall_clock_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// What the host's CPU calls itself.
-pub(crate) fn cpu_model() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    name.map_or_else(|| "CPU of unknown model".to_owned(), |(_, name)| name.trim().to_owned())
 }
 
 /// Lays what a diff snapshot holds over the memory of the snapshot before it, which then is the memory of the later one.

@@ -18,7 +18,7 @@ const FORBIDDEN: i32 = 159;
 /// A name, and a system call or more.
 type Call = (&'static str, fn() -> io::Result<()>);
 
-/// What none of the threads may do.
+/// What none of the threads may do, but that one opens files.
 const CALLS: &[Call] = &[
     ("open a file", || File::open("/etc/passwd").map(drop)),
     ("execute a program", || Err(Command::new("/bin/true").exec())),
@@ -65,6 +65,9 @@ fn work(kind: ThreadKind, one: &UnixDatagram, other: &UnixDatagram) {
 pub(super) fn each_forbidden_call_ends_the_process() {
     for kind in ThreadKind::ALL {
         for (name, _) in CALLS {
+            if kind == ThreadKind::ApiWithFiles && *name == "open a file" {
+                continue;
+            }
             let output = again(&["filtered", &format!("{kind:?}"), name]).output().unwrap();
             let status = output.status;
             // The handler does not run where signals are blocked, as around the start of a process: then the signal kills.

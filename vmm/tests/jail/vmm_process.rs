@@ -39,7 +39,7 @@ impl Subscriber for OpensFiles {
 
 pub(super) fn be_a_vmm() -> ExitCode {
     tracing::subscriber::set_global_default(OpensFiles).unwrap();
-    vmm::process::main()
+    vmm::process::main(Box::new(()))
 }
 
 /// A machine that runs `code`, with a directory of its own.

@@ -16,6 +16,8 @@ const LOSS_MS: i128 = 2000;
 /// How much it may differ from the host's, as a part of the patience: a kernel that starts slowly loses ticks until it
 /// has found its clock. The agent sets the clock of a machine with an app.
 const SKEW_OF_PATIENCE: u32 = 30;
+/// The root of the machine's jail.
+const JAIL: &str = "jail";
 /// RAM in MiB.
 const MEMORY: &str = "128";
 /// Ticks before the snapshot, so that it is of a machine that has been running.
@@ -106,6 +108,7 @@ impl LinuxGuest<'_> {
         boot.args(["--cmdline", &words, "--rng"]).arg("--kernel").arg(&self.kernel);
         boot.arg("--initrd").arg(&self.initramfs).arg("--disk").arg(disk);
         boot.arg("--vsock").arg(self.path("vsock")).arg("--api-sock").arg(self.path("api"));
+        boot.arg("--jail-root").arg(self.path(JAIL));
         if let Ok(tap) = self.tap {
             boot.arg("--net").arg(format!("tap={tap}"));
         }
@@ -117,7 +120,8 @@ impl LinuxGuest<'_> {
         let start = Instant::now();
         let mut command = carve(&["vm", "snapshot"]);
         command.arg("--api-sock").arg(self.path("api"));
-        Machine::start(self.files(&mut command))?.wait(self.patience)?;
+        // The VMM finds files in its jail's root.
+        Machine::start(files(&mut command, Path::new("/")))?.wait(self.patience)?;
         Ok(start.elapsed())
     }
 
@@ -125,13 +129,8 @@ impl LinuxGuest<'_> {
         // The old machine's socket may still be there.
         let _ = fs::remove_file(self.path("vsock"));
         let mut command = carve(&["vm", "restore"]);
-        self.files(&mut command);
+        files(&mut command, &self.path(JAIL));
         command
-    }
-
-    /// Adds the snapshot's files.
-    fn files<'c>(&self, command: &'c mut Command) -> &'c mut Command {
-        command.arg("--state").arg(self.path("state")).arg("--memory").arg(self.path("memory"))
     }
 
     fn judge_cpus(&self, finding: Result<String, String>) -> Result<String, String> {
@@ -166,6 +165,11 @@ impl LinuxGuest<'_> {
         });
         Check::new(self.engine, "disk's file", found)
     }
+}
+
+/// Adds the snapshot's files, which are in `dir`.
+fn files<'c>(command: &'c mut Command, dir: &Path) -> &'c mut Command {
+    command.arg("--state").arg(dir.join("state")).arg("--memory").arg(dir.join("memory"))
 }
 
 /// By how many milliseconds the guest's clock is ahead of the host's, by a line that is a tick.

@@ -21,7 +21,7 @@ impl Server {
         let (stopped, stop) = std::io::pipe().unwrap();
         let body = move || {
             let (mut controller, _) = fake::controller();
-            serve(Some(&listener), &mut controller, stopped.as_fd())
+            serve(&listener, &mut controller, stopped.as_fd())
         };
         Self { dir, stop: Some(stop), thread: Some(thread::spawn(body)) }
     }

@@ -23,7 +23,7 @@ use kvm_ioctls::{SyncReg, VcpuFd};
 use vm_memory::{Bytes, GuestAddress};
 
 pub(super) use cpuid::hide_unemulated;
-pub(super) use probe::{Probe, has_virtualisation_flags};
+pub(super) use probe::Probe;
 pub(super) use syscall_watch::SyscallWatch;
 
 use super::event_frame::Frame;

@@ -3,16 +3,14 @@
 //! Hardware delivers `int3` as an exception, which in this guest, without an interrupt table, ends in a triple
 //! fault. The emulator refuses it in protected mode, and KVM reports a failed emulation.
 
-use std::fs::File;
-use std::io::Read;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use kvm_bindings::{KVM_INTERNAL_ERROR_EMULATION, kvm_regs, kvm_segment, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
-use super::super::KvmError;
+use super::super::{Host, KvmError};
 use crate::memory::{GuestMemory, map_guest_ram};
 
 /// Memory of the probing guest in bytes.
@@ -40,12 +38,12 @@ impl Probe {
     ///
     /// # Errors
     /// The host gives no thread.
-    pub(in crate::kvm) fn start(kvm: &Arc<Kvm>) -> Result<Self, KvmError> {
-        if has_virtualisation_flags() {
+    pub(in crate::kvm) fn start(host: &Host) -> Result<Self, KvmError> {
+        if host.has_virtualisation {
             let known = OnceLock::from(false);
             return Ok(Self { known, thread: Mutex::default(), guest: Mutex::default() });
         }
-        let kvm = kvm.clone();
+        let kvm = host.kvm.clone();
         let builder = thread::Builder::new().name("probe".into()).stack_size(STACK);
         let thread = builder.spawn(move || refuses_breakpoint(&kvm)).map_err(KvmError::call("probe"))?;
         Ok(Self { known: OnceLock::new(), thread: Mutex::new(Some(thread)), guest: Mutex::default() })
@@ -78,20 +76,6 @@ struct ProbingGuest {
     _vcpu: VcpuFd,
     _vm: VmFd,
     _memory: GuestMemory,
-}
-
-/// Whether the first processor of /proc/cpuinfo has VT-x or SVM. Unreadable counts as yes: then nothing is probed.
-pub(in crate::kvm) fn has_virtualisation_flags() -> bool {
-    let mut start = [0; 8192];
-    let Ok(len) = File::open("/proc/cpuinfo").and_then(|mut file| file.read(&mut start)) else {
-        return true;
-    };
-    flags_name_virtualisation(&String::from_utf8_lossy(start.get(..len).unwrap_or_default()))
-}
-
-fn flags_name_virtualisation(cpuinfo: &str) -> bool {
-    let flags = cpuinfo.lines().find(|line| line.starts_with("flags"));
-    flags.is_none_or(|line| line.split_whitespace().any(|flag| flag == "vmx" || flag == "svm"))
 }
 
 /// Runs the probing guest and leaves it to be taken down later.
@@ -140,17 +124,4 @@ fn refuses_breakpoint(kvm: &Kvm) -> Answer {
         }
     };
     Ok((refused, ProbingGuest { _vcpu: vcpu, _vm: vm, _memory: memory }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_flags_of_the_first_processor_decide() {
-        assert!(flags_name_virtualisation("processor : 0\nflags\t\t: fpu vmx sse\n"));
-        assert!(flags_name_virtualisation("flags\t\t: fpu svm\nflags\t\t: fpu\n"));
-        assert!(!flags_name_virtualisation("flags\t\t: fpu svm_lock vmxx\n"));
-        assert!(flags_name_virtualisation("no flags here"), "an unknown format is left alone");
-    }
 }

@@ -77,12 +77,14 @@ impl Block {
     /// The new file cannot be used; the disk is what it was.
     pub fn update(&mut self, path: Option<&Path>) -> Result<(), BlockError> {
         self.finish_all();
-        if let Err(error) = self.model.disk.update(path) {
+        let updated = self.model.disk.update(path);
+        if updated.is_err() {
             self.model.counters.update_fails += 1;
-            return Err(error);
         }
+        let is_other = updated?;
         self.model.counters.update_count += 1;
-        if let Some(ring) = &mut self.async_io
+        if is_other
+            && let Some(ring) = &mut self.async_io
             && let Err(error) = ring.follow(&self.model.disk)
         {
             self.stop_ring(&error);

@@ -105,20 +105,21 @@ impl Disk {
     }
 
     /// Follows a change that the host has made: the file at `path`, or the one that is open, has another size, or
-    /// there is another file at `path`. The caller has no request in progress.
+    /// there is another file at `path`; then the result says so. The caller has no request in progress.
     ///
     /// # Errors
     ///
     /// The new file cannot be used; the disk is what it was.
-    pub fn update(&mut self, path: Option<&Path>) -> Result<(), BlockError> {
+    pub fn update(&mut self, path: Option<&Path>) -> Result<bool, BlockError> {
         let path = path.unwrap_or(&self.path);
         // The same file is not opened again: its lock is ours.
-        if self.is_at(path) {
-            self.sectors = measure(&self.file, path)?;
-        } else {
+        let is_other = !self.is_at(path);
+        if is_other {
             *self = Self::open_path(path, self.read_only)?;
+        } else {
+            self.sectors = measure(&self.file, path)?;
         }
-        Ok(())
+        Ok(is_other)
     }
 
     fn is_at(&self, path: &Path) -> bool {
