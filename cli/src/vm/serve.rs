@@ -17,12 +17,14 @@ const EXAMPLES: &str = "\
 Examples:
   carve vm serve --api-sock /tmp/vm.sock
   carve vm serve --api-sock /tmp/vm.sock --config vm.json
+  carve vm serve --api-sock /tmp/vm.sock --jail-root /srv/vm --tap tap0
   curl --unix-socket /tmp/vm.sock -X PUT http://localhost/boot-source -d '{\"kernel_image_path\": \"vmlinux\"}'
   curl --unix-socket /tmp/vm.sock -X PUT http://localhost/actions -d '{\"action_type\": \"InstanceStart\"}'
 
 The paths and bodies are those of Firecracker's API; what is not there answers 400 and says so. With --config, a file
 of the form of Firecracker's --config-file, the machine starts at once. The serial console, if the kernel is told of one
-by console=ttyS0, is on standard input and output. Exit status: 0 when the guest has ended, 125 with a message when it
+by console=ttyS0, is on standard input and output. With --jail-root the VMM is in a jail from the start on, and finds
+the files that clients or --config name in that directory only, as with Firecracker's jailer. Exit status: 0 when the guest has ended, 125 with a message when it
 dies or cannot be started.";
 
 #[derive(Debug, clap::Args)]

@@ -14,7 +14,8 @@ Examples:
   carve vm snapshot --api-sock /tmp/vm.sock --state vm.state --memory vm.memory --resume
   carve vm snapshot --api-sock /tmp/vm.sock --state next.state --memory next.diff --diff
 
-The machine is paused, and stays so without --resume. Its disks are not copied: they must be as they are now when a
+A machine in a jail writes to the root of its jail: --state /vm.state is vm.state in the directory that its --jail-root
+named. The machine is paused, and stays so without --resume. Its disks are not copied: they must be as they are now when a
 machine starts from the snapshot, with `carve vm restore`.";
 
 #[derive(Debug, clap::Args)]

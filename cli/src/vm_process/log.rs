@@ -210,17 +210,17 @@ mod tests {
     fn a_client_chooses_file_level_and_module() {
         let dir = tempfile::tempdir().unwrap();
         let mut logs = Lines(Arc::default());
-        let log_path = Some(dir.path().join("log"));
+        let path = dir.path().join("log");
         let module = Some("carve::vm_process".to_owned());
         let logger =
-            Logger { log_path: log_path.clone(), show_level: Some(true), module, ..Logger::default() };
+            Logger { log_path: Some(path.clone()), show_level: Some(true), module, ..Logger::default() };
         logs.set(&logger).unwrap();
         tracing::subscriber::with_default(logs.clone(), || {
             tracing::debug!("not this");
             tracing::warn!(target: "carve::vm_processes", "nor this");
             tracing::info!(disk = 7, "this");
         });
-        let text = std::fs::read_to_string(log_path.unwrap()).unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
         assert!(text.ends_with("Z  INFO this disk=7 \n") && text.lines().count() == 1, "{text:?}");
         let nowhere = Logger { log_path: Some("/nowhere/log".into()), ..Logger::default() };
         assert!(logs.set(&nowhere).unwrap_err().contains("/nowhere/log"));

@@ -41,9 +41,10 @@ pub(crate) use guest::{Machines, Walls};
 pub(crate) use server::{ServeError, Served};
 pub(crate) use start_events::StartEvents;
 
+use crate::config::VmConfig;
 use crate::machine::RunningVm;
 use controller::Controller;
-use guest::Maker;
+use guest::{Guest, Maker};
 
 /// Takes `bytes` as what a client sends, up to what its requests ask for.
 #[cfg(any(test, feature = "fuzzing"))]
@@ -83,6 +84,11 @@ impl Server {
     /// Serves this machine, which runs already.
     pub(crate) fn adopt(&mut self, running: RunningVm) {
         self.controller.adopt(Box::new(running));
+    }
+
+    /// The machine, once there is one.
+    pub(crate) fn config(&self) -> Option<&VmConfig> {
+        self.controller.guest().map(Guest::config)
     }
 
     /// Starts this machine, as if a client had described it.

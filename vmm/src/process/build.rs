@@ -23,8 +23,10 @@ use crate::sys::namespaces::unshare;
 pub(super) enum Work {
     /// Waits for a guest.
     Guest(Box<RunningVm>),
-    /// Serves a control socket.
+    /// Serves the control socket of a machine that the parent knows.
     Api(Box<Server>),
+    /// Serves that of a machine that clients describe.
+    Described(Box<Server>),
 }
 
 /// The control socket, and where logs go, which its clients may change.
@@ -185,7 +187,7 @@ fn serve(
     if let Some(description) = description {
         server.start(description).map_err(text)?;
     }
-    Ok(Work::Api(Box::new(server)))
+    Ok(Work::Described(Box::new(server)))
 }
 
 /// Which files clients may name.

@@ -11,6 +11,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use super::build::{Work, build};
 use super::channel::{Channel, Received};
 use super::message::{FromVm, ToVm};
+use super::paths;
 use crate::api::{LogControl, ServeError, Served};
 use crate::cpu::CpuError;
 use crate::events::{BootEvent, Milestone};
@@ -53,7 +54,6 @@ fn serve(start: BootEvent, logs: Box<dyn LogControl>) -> io::Result<()> {
         let _ = events.try_send(&FromVm::Event(event));
     };
     sink(start);
-    let is_jailed = what.jail.is_some();
     let mut work = match build(what, descriptors, Arc::new(sink), logs) {
         Ok(work) => work,
         Err(reason) => return channel.send(&FromVm::Failed(reason), &[]),
@@ -62,13 +62,17 @@ fn serve(start: BootEvent, logs: Box<dyn LogControl>) -> io::Result<()> {
     let end = match &mut work {
         Work::Guest(running) => run(channel.as_fd(), running),
         Work::Api(server) => end_of(server.serve(channel.as_fd())),
+        Work::Described(server) => {
+            let end = end_of(server.serve(channel.as_fd()));
+            // Nobody else knows what sockets clients had it make.
+            for socket in server.config().map(paths::sockets).unwrap_or_default() {
+                let _ = std::fs::remove_file(socket);
+            }
+            end
+        }
     };
-    match work {
-        // Only the machine knows what sockets its clients had it make.
-        Work::Api(server) if !is_jailed => drop(server),
-        // It is left to the kernel to take apart: that is faster, and destructors may want what the jail forbids.
-        work => std::mem::forget(work),
-    }
+    // The machine is left to the kernel to take apart: that is faster, and destructors may want what the jail forbids.
+    std::mem::forget(work);
     channel.send(&end, &[])
 }
 

@@ -39,6 +39,15 @@ pub(super) fn enter_socket_directory(config: &mut VmConfig) -> io::Result<()> {
     Ok(())
 }
 
+/// Where the VMM of `config` listens.
+pub(super) fn sockets(config: &VmConfig) -> Vec<PathBuf> {
+    let console = match &config.console {
+        Some(ConsoleConfig::Socket(path)) => Some(path.clone()),
+        _ => None,
+    };
+    config.vsock.iter().map(|vsock| vsock.uds_path.clone()).chain(console).collect()
+}
+
 /// Every path there is: a new field must say here whether it has one.
 fn paths(config: &mut VmConfig) -> Vec<&mut PathBuf> {
     let VmConfig {

@@ -15,7 +15,7 @@ use super::handle::{ProcessError, VmProcess};
 use super::message::{Build, Machine, ToVm};
 use super::paths;
 use crate::api::{Description, Restore};
-use crate::config::{ConsoleConfig, Engine, TapSource, VmConfig};
+use crate::config::{Engine, TapSource, VmConfig};
 use crate::console::terminal::RawTerminal;
 use crate::events::EventSink;
 use crate::jail::{self, JailConfig};
@@ -77,7 +77,7 @@ impl Parts {
             taps: descriptors::taps(config)?,
             // The VMM may no longer be able to read it.
             symbols: config.symbols.take(),
-            sockets: sockets(config),
+            sockets: paths::sockets(config),
         })
     }
 }
@@ -166,15 +166,6 @@ impl VmProcess {
         process.sockets = parts.sockets;
         Ok(process)
     }
-}
-
-/// Where the VMM will listen.
-fn sockets(config: &VmConfig) -> Vec<PathBuf> {
-    let console = match &config.console {
-        Some(ConsoleConfig::Socket(path)) => Some(path.clone()),
-        _ => None,
-    };
-    config.vsock.iter().map(|vsock| vsock.uds_path.clone()).chain(console).collect()
 }
 
 fn execute(channel: Stdio, jailed: bool) -> io::Result<Child> {

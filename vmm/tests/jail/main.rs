@@ -32,6 +32,7 @@ const CASES: &[Case] = &[
     ("what_is_allowed_goes_on", filtered::what_is_allowed_goes_on),
     ("a_forbidden_call_of_a_vmm_is_named", vmm_process::a_forbidden_call_of_a_vcpu_is_named),
     ("a_vmm_runs_a_guest_to_its_end", vmm_process::runs_a_guest_to_its_end),
+    ("a_vmm_serves_clients_and_goes_on_from_its_snapshot", vmm_process::serves_clients_and_is_restored),
     ("a_vmm_ends_with_its_parent", vmm_process::a_vmm_ends_with_its_parent),
 ];
 

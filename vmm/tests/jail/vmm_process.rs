@@ -2,14 +2,19 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixListener;
 use std::process::{ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
+use vmm::api::{Client, Restore};
+use vmm::snapshot::Overrides;
 use vmm::{
-    BootEvent, Engine, JailConfig, ProcessError, ProcessOptions, SerialConfig, VmConfig, VmExit, VmProcess,
+    BootEvent, Control, Engine, JailConfig, ProcessError, ProcessOptions, SerialConfig, VmConfig, VmExit,
+    VmProcess,
 };
 
 use super::again;
@@ -81,6 +86,50 @@ pub(super) fn runs_a_guest_to_its_end() {
     assert_eq!(std::fs::read_to_string(directory.path().join("serial")).unwrap(), "ok");
     let events = events.lock().unwrap();
     assert!(events.is_sorted_by_key(|event| event.at_ns) && events.len() > 7, "{events:?}");
+}
+
+pub(super) fn serves_clients_and_is_restored() {
+    let write = say(b".");
+    let back = [0xeb, (-2 - i8::try_from(write.len()).unwrap()).cast_unsigned()];
+    let (directory, mut config) = machine(&[&write[..], &back].concat());
+    config.disks = vec![vmm::DiskConfig::new(directory.path().join("disk"))];
+    std::fs::write(&config.disks[0].path, [0; 512]).unwrap();
+    let (root, socket) = (directory.path().join("root"), directory.path().join("api"));
+    let written = || std::fs::metadata(directory.path().join("serial")).map_or(0, |serial| serial.len());
+    let goes_on = |from| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while written() <= from {
+            assert!(Instant::now() < deadline, "the guest does not go on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let listener = UnixListener::bind(&socket).unwrap();
+    let control = Some(Control { listener: &listener, id: "test" });
+    let client = Client::new(&socket);
+    let files = json!({ "snapshot_path": "state", "mem_file_path": "/memory" });
+    let paused = json!({ "state": "Paused" });
+    let drive = json!({ "drive_id": "drive0", "path_on_host": "/etc/passwd" });
+
+    let jail = Some(JailConfig::for_machine(7).with_root(&root).unwrap());
+    let options = ProcessOptions { jail, control, ..ProcessOptions::default() };
+    let first = VmProcess::spawn(&config, options, Arc::new(Mutex::new(Vec::new()))).unwrap();
+    goes_on(0);
+    client.patch("/vm", &paused).unwrap();
+    assert!(client.patch("/drives/drive0", &drive).unwrap_err().to_string().contains("jail's root only"));
+    client.put("/snapshot/create", &files).unwrap();
+    assert_eq!(first.stop().unwrap(), VmExit::Stopped);
+
+    let from = written();
+    let options =
+        ProcessOptions { jail: Some(JailConfig::for_machine(8)), control, ..ProcessOptions::default() };
+    let snapshot =
+        Restore { state: root.join("state"), memory: root.join("memory"), overrides: Overrides::default() };
+    let second = VmProcess::restore(snapshot, true, options, Arc::new(Mutex::new(Vec::new()))).unwrap();
+    goes_on(from);
+    client.patch("/vm", &paused).unwrap();
+    assert!(client.put("/snapshot/create", &files).unwrap_err().to_string().contains("--jail-root DIR"));
+    assert!(client.patch("/drives/drive0", &drive).unwrap_err().to_string().contains("--jail-root DIR"));
+    assert_eq!(second.stop().unwrap(), VmExit::Stopped);
 }
 
 pub(super) fn be_a_parent() {

@@ -56,7 +56,8 @@ pub(super) fn measure(carve: &Carve, samples: u32, seed: u64) -> Result<Vec<Figu
 pub(super) fn take(carve: &Carve, dir: &Path, engine: &str, size: u32) -> Result<()> {
     let socket = dir.join("api.sock");
     let _ = std::fs::remove_file(&socket);
-    let mut machine = Machine::start(carve.boot_idle(engine, size).arg("--api-sock").arg(&socket))?;
+    let mut machine =
+        Machine::start(carve.boot_idle(engine, size).arg("--no-jail").arg("--api-sock").arg(&socket))?;
     machine.wait_for_mark()?;
     carve.snapshot(&socket, &dir.join(format!("{size}.state")), &dir.join(format!("{size}.memory")))
 }
