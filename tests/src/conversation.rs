@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
@@ -17,7 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PRELUDE: &str =
     "/bin/busybox --install -s /bin\nexport PATH=/bin\nmount -t devtmpfs dev /dev\nmount -t sysfs sys /sys\n";
 
-/// A guest of `carve vm boot`, which is killed when this is dropped.
+/// A script that runs the commands that its guest is told; see [`Guest::runs`].
+pub const OBEYS: &str = "stty -F /dev/console -echo\necho state: obeys\n\
+    while read -r command; do eval \"$command\"; echo done: $?; done";
+
+/// A machine whose console this talks to, which is killed when this is dropped.
 #[derive(Debug)]
 pub struct Guest {
     process: Child,
@@ -32,7 +37,7 @@ impl Guest {
     /// When carve does not start.
     #[must_use]
     pub fn boot(host: &Host, name: &str, script: &str, options: &[&str]) -> Self {
-        let initrd = initramfs_with(&host.path(name), &format!("{PRELUDE}{script}"));
+        let initrd = Self::initramfs(host, name, script);
         let mut boot = host.carve(&["vm", "boot", "--memory", "128"]);
         boot.arg("--kernel")
             .arg(kernel().expect("the host has one"))
@@ -42,7 +47,18 @@ impl Guest {
         Self::start(boot)
     }
 
-    fn start(mut boot: Command) -> Self {
+    /// An initramfs with `script` as its init, in the directory `name` of the host.
+    #[must_use]
+    pub fn initramfs(host: &Host, name: &str, script: &str) -> PathBuf {
+        initramfs_with(&host.path(name), &format!("{PRELUDE}{script}"))
+    }
+
+    /// A machine whose console is on the standard input and output of this command.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start(mut boot: Command) -> Self {
         let mut process = boot.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("carve starts");
         let output = BufReader::new(process.stdout.take().expect("asked for above"));
         let (sender, lines) = channel();
@@ -57,7 +73,7 @@ impl Guest {
         Self { process, lines }
     }
 
-    /// The process id of `carve vm boot`.
+    /// The process id of the command.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.id()
@@ -82,6 +98,17 @@ impl Guest {
                 return said;
             }
         }
+    }
+
+    /// Has a guest whose script is [`OBEYS`] run a command; answers what that says.
+    ///
+    /// # Panics
+    /// As for [`Self::until`].
+    pub fn runs(&mut self, command: &str) -> String {
+        self.tell(command);
+        let mut said = self.until("done: ");
+        said.pop();
+        said.join("\n")
     }
 
     /// Types a line.

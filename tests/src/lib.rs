@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "why a test was skipped is part of its output")]
 
+mod api;
 mod census;
 mod client;
 mod conversation;
@@ -20,9 +21,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use api::Api;
 pub use census::Census;
 pub use client::{Client, http_get, wait_at_most, wait_for};
-pub use conversation::Guest;
+pub use conversation::{Guest, OBEYS};
 pub use guest::{initramfs_of_checks, initramfs_with, kernel, kernel_of};
 pub use processes::processes;
 use rustix::thread::UnshareFlags;

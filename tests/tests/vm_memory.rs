@@ -2,14 +2,14 @@
 
 use std::{
     fs,
-    io::{Read, Write},
-    os::unix::{fs::MetadataExt, net::UnixStream},
+    io::Write,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, Stdio},
 };
 
 use serde_json::{Value, json};
-use tests::{Host, initramfs_with, kernel, processes, wait_for};
+use tests::{Api, Host, initramfs_with, kernel, processes, wait_for};
 
 const MIB: u64 = 1 << 20;
 /// What the guest touches and frees again.
@@ -76,19 +76,7 @@ impl Guest {
 
     /// One request of the control API, which must succeed.
     fn request(&self, method: &str, path: &str, body: &Value) -> Value {
-        let mut stream = UnixStream::connect(&self.socket).expect("the API listens");
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let length = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-        )
-        .expect("the API reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        assert!(answer.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}");
-        let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
-        serde_json::from_str(body).unwrap_or(Value::Null)
+        Api::at(&self.socket).request(method, path, body)
     }
 
     fn stats(&self) -> Value {

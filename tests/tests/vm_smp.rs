@@ -109,14 +109,14 @@ fn two_processors_go_on_in_another_process_where_each_was() {
     let (kernel, state, memory) = (path("kernel"), path("state"), path("memory"));
     fs::write(&kernel, kernel_of(&both_count())).expect("there is room");
 
-    let boot = ["boot", "--kernel", &kernel, "--cpus", "2", "--memory", "8", "--console", "file=/dev/null"];
+    let boot = ["boot", "--kernel", &kernel, "--cpus", "2", "--memory", "8", "--no-jail"];
     let machine = Machine::start(&host, "1.sock", &boot);
     machine.tell("pause");
     machine.runs_beyond([0, 0]);
     let then = machine.snapshot(host.path("state").as_path(), host.path("memory").as_path());
     machine.stop();
 
-    let restore = ["restore", "--state", &state, "--memory", &memory, "--paused"];
+    let restore = ["restore", "--state", &state, "--memory", &memory, "--paused", "--no-jail"];
     for name in ["2.sock", "3.sock"] {
         let clone = Machine::start(&host, name, &restore);
         let begins = clone.snapshot(&host.path("probe.state"), &host.path("probe.memory"));
