@@ -5,6 +5,8 @@
 //!      │ ── Mapped ───────────────▶ │   uid and gid maps are written (user namespaces only)
 //!      │ ◀─────────── Warning(…) ── │   any number
 //!      │ ── Joined ───────────────▶ │   it is in its cgroups
+//!      │ ◀──────────── HooksDue ─── │   only where there are hooks to be run before the root is changed
+//!      │ ── Hooked ───────────────▶ │
 //!      │ ◀──── Ready | Failed(…) ── │   waiting just before exec
 //!      │ ── Start ────────────────▶ │
 //!      │ ◀─────── Failed, or end ── │   the end means: exec succeeded (the socket is close-on-exec)
@@ -38,12 +40,15 @@ pub(crate) enum Order {
     Joined = b'J',
     Start = b'S',
     Detach = b'D',
+    Hooked = b'H',
 }
 
 /// What init tells the creator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Report {
     Warning(String),
+    /// Everything is mounted; the creator is to run its hooks.
+    HooksDue,
     Ready,
     Failed(StepError),
     /// The program could not be executed: errno.

@@ -19,6 +19,7 @@ use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, CgroupError, Hierarchy};
 use crate::channel::{self, CreatorEnd, Order, Report};
 use crate::container::{Container, InitProcess, StartError};
+use crate::hooks::{self, HookError};
 use crate::init::{self, InitContext};
 use crate::plan::{Plan, PlanError};
 use crate::step::StepError;
@@ -69,6 +70,9 @@ pub enum CreateError {
     /// There is no program to execute.
     #[error(transparent)]
     Program(StartError),
+    /// A hook failed.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// The init process ended without a word.
     #[error(
         "the container's init process died during set-up; it may have been killed, for lack of memory too"
@@ -178,6 +182,11 @@ fn guide(plan: &Plan, cgroup: &Cgroup, pid: Pid, channel: &CreatorEnd) -> Result
     loop {
         match channel.report().map_err(|source| host_error(Path::new("(channel)"), source))? {
             Some(Report::Warning(warning)) => warnings.push(warning),
+            Some(Report::HooksDue) => {
+                let state = plan.hook_state("creating", Some(pid.as_raw_nonzero().get()));
+                hooks::run_all(&plan.hooks.create_runtime, &state)?;
+                order(channel, Order::Hooked)?;
+            }
             Some(Report::Ready) => break,
             Some(Report::Failed(error)) => return Err(error.into()),
             Some(Report::NotExecuted(errno)) => return Err(not_executed(plan, errno)),
@@ -200,7 +209,7 @@ fn last_words(plan: &Plan, channel: &CreatorEnd) -> Option<CreateError> {
         match report {
             Report::Failed(error) => return Some(error.into()),
             Report::NotExecuted(errno) => return Some(not_executed(plan, errno)),
-            Report::Ready | Report::Warning(_) => {}
+            Report::Ready | Report::HooksDue | Report::Warning(_) => {}
         }
     }
     None

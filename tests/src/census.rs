@@ -41,9 +41,11 @@ fn links() -> Vec<String> {
 fn cgroups() -> Vec<String> {
     let mut found = Vec::new();
     for hierarchy in entries(Path::new("/sys/fs/cgroup")).into_iter().chain([".".to_owned()]) {
-        let ours = Path::new("/sys/fs/cgroup").join(&hierarchy).join("carve");
-        let dirs = entries(&ours).into_iter().filter(|e| ours.join(e).is_dir());
-        found.extend(dirs.map(|id| format!("{hierarchy}/carve/{id}")));
+        for parent in ["carve", "carve-oci"] {
+            let ours = Path::new("/sys/fs/cgroup").join(&hierarchy).join(parent);
+            let dirs = entries(&ours).into_iter().filter(|e| ours.join(e).is_dir());
+            found.extend(dirs.map(|id| format!("{hierarchy}/{parent}/{id}")));
+        }
     }
     found
 }

@@ -11,6 +11,7 @@ mod census;
 mod client;
 mod conversation;
 mod guest;
+mod oci;
 mod processes;
 
 use std::{
@@ -26,6 +27,7 @@ pub use census::Census;
 pub use client::{Client, http_get, wait_at_most, wait_for};
 pub use conversation::{Guest, OBEYS};
 pub use guest::{initramfs_of_checks, initramfs_with, kernel, kernel_of};
+pub use oci::OciBundle;
 pub use processes::processes;
 use rustix::thread::UnshareFlags;
 use tempfile::TempDir;

@@ -9,7 +9,6 @@ const LATER: &str = "not supported by this runtime; remove it";
 /// Refuses a configuration that asks for something this runtime would otherwise silently not do.
 pub(crate) fn refuse_unsupported(spec: &Spec) -> Result<(), BundleError> {
     for (field, present) in [
-        ("hooks", spec.hooks().is_some()),
         ("vm", spec.vm().is_some()),
         ("windows", spec.windows().is_some()),
         ("solaris", spec.solaris().is_some()),
@@ -86,7 +85,6 @@ mod tests {
     #[test]
     fn what_is_not_honoured_is_refused_by_name() {
         let cases = [
-            (r#"{"hooks": {}}"#, "hooks"),
             (r#"{"process": {"terminal": true, "user": {}, "cwd": "/"}}"#, "process.terminal"),
             (r#"{"process": {"apparmorProfile": "x", "user": {}, "cwd": "/"}}"#, "process.apparmorProfile"),
             (r#"{"process": {"selinuxLabel": "x", "user": {}, "cwd": "/"}}"#, "process.selinuxLabel"),

@@ -7,6 +7,7 @@
 mod capabilities;
 mod cgroup_mount;
 mod devices;
+mod hooks;
 mod masked_paths;
 mod mounts;
 mod names;
@@ -83,10 +84,20 @@ fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
     }
     working_directory::create(root.as_fd(), plan);
     mounts::finish(root.as_fd(), plan)?;
+    let has_hooks = plan.hooks.are_due_before_pivot();
+    if has_hooks {
+        // Hooks look for the process in its cgroup.
+        namespaces::wait_for_cgroup(channel)?;
+        hooks::before_pivot(plan, channel)?;
+    }
     pivot_root::pivot(root)?;
     masked_paths::mask(&plan.masked_paths)?;
     readonly_paths::protect(&plan.readonly_paths)?;
-    namespaces::own_cgroup(plan, channel)
+    if !has_hooks {
+        // As late as can be: what was used until here is not charged to the container.
+        namespaces::wait_for_cgroup(channel)?;
+    }
+    namespaces::own_cgroup(plan)
 }
 
 /// Waits for the order, then executes the program; what it returns is why it could not.
@@ -100,6 +111,9 @@ fn start(context: &mut InitContext<'_>, program: &Program) -> Report {
     };
     if ordered.is_err() {
         sys::exit_now(1);
+    }
+    if let Err(error) = hooks::before_program(context.plan) {
+        return Report::Failed(error);
     }
     program::exec(program, &context.plan.process, &context.channel)
 }

@@ -33,9 +33,13 @@ pub(super) fn enter(plan: &Plan, channel: &InitEnd) -> Result<(), StepError> {
     join_keyring(&plan.id)
 }
 
-/// Waits until it is in its cgroups and makes them its cgroup namespace's root.
-pub(super) fn own_cgroup(plan: &Plan, channel: &InitEnd) -> Result<(), StepError> {
-    channel.wait_for(Order::Joined).at("cgroup", "waiting to be put into it")?;
+/// Waits until it is in its cgroups.
+pub(super) fn wait_for_cgroup(channel: &InitEnd) -> Result<(), StepError> {
+    channel.wait_for(Order::Joined).at("cgroup", "waiting to be put into it")
+}
+
+/// Makes the groups that it is in its cgroup namespace's root.
+pub(super) fn own_cgroup(plan: &Plan) -> Result<(), StepError> {
     if plan.namespaces.new_cgroup {
         sys::unshare_cgroup().at(STEP, "cgroup")?;
     }

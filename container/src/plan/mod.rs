@@ -4,17 +4,20 @@
 //! cheap; the init process then only makes system calls.
 
 mod devices;
+mod hooks;
 mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
 mod sysctl;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use oci_spec::runtime::Spec;
 
 use crate::bundle::Bundle;
+use crate::hooks::{HookState, Hooks};
 use crate::seccomp::{Filter, SeccompError};
 
 pub(crate) use devices::{DeviceKind, DevicePlan};
@@ -42,6 +45,10 @@ pub(crate) struct Plan {
     pub(crate) sysctls: Vec<SysctlPlan>,
     pub(crate) process: ProcessPlan,
     pub(crate) seccomp: Option<Filter>,
+    pub(crate) hooks: Hooks,
+    bundle: PathBuf,
+    oci_version: String,
+    annotations: HashMap<String, String>,
 }
 
 /// A configuration that cannot be carried out.
@@ -89,6 +96,10 @@ impl Plan {
         let (hostname, domainname) = names(spec, &namespaces)?;
         Ok(Self {
             id: checked_id(id)?,
+            hooks: hooks(spec)?,
+            bundle: bundle.dir.clone(),
+            oci_version: spec.version().clone(),
+            annotations: spec.annotations().clone().unwrap_or_default(),
             rootfs: bundle.dir.join(root.path()),
             rootfs_readonly: root.readonly().unwrap_or(false),
             rootfs_propagation: propagation(linux.rootfs_propagation().as_deref())?,
@@ -104,6 +115,19 @@ impl Plan {
             namespaces,
         })
     }
+}
+
+impl Plan {
+    /// What hooks are told of the container: its status, and its first process by the id that they know it by.
+    pub(crate) fn hook_state(&self, status: &'static str, pid: Option<i32>) -> Vec<u8> {
+        let Self { id, bundle, oci_version, annotations, .. } = self;
+        HookState { oci_version, id, status, pid, bundle, annotations }.json()
+    }
+}
+
+/// The hooks of a configuration.
+pub(crate) fn hooks(spec: &Spec) -> Result<Hooks, PlanError> {
+    Ok(spec.hooks().as_ref().map(hooks::plan).transpose()?.unwrap_or_default())
 }
 
 /// An id names a cgroup directory and a keyring, so it must be an ordinary name.

@@ -16,6 +16,7 @@ use crate::bundle::Bundle;
 use crate::cgroup::Hierarchy;
 use crate::container::Container;
 use crate::create::{self, CreateOptions};
+use crate::plan;
 
 /// Below this, in each cgroup tree, are the containers whose configuration does not say where.
 const CGROUP_PARENT: &str = "/carve-oci";
@@ -43,9 +44,9 @@ pub struct Created {
 /// Creates it, and lets go of it.
 pub(super) fn create(store: &Store, id: &str, options: Create) -> Result<Created, RuntimeError> {
     let bundle = Bundle::load(&options.bundle)?;
+    let mut record = new_record(&bundle, id)?;
     let entry = store.make(id)?;
     let locked = entry.lock()?;
-    let mut record = new_record(&bundle, id);
     match make(&entry, &locked, &bundle, &mut record, options, true) {
         Ok(container) => {
             let created = Created { pid: container.pid(), warnings: container.warnings().to_vec() };
@@ -67,14 +68,15 @@ pub(super) fn run(
     started: impl FnOnce(i32),
 ) -> Result<i32, RuntimeError> {
     let bundle = Bundle::load(&options.bundle)?;
+    let mut record = new_record(&bundle, id)?;
     let entry = store.make(id)?;
     let locked = entry.lock()?;
-    let mut record = new_record(&bundle, id);
     let ended = make(&entry, &locked, &bundle, &mut record, options, false).and_then(|mut container| {
         container.start()?;
         // Others may work on it from now on.
         drop(locked);
         started(container.pid());
+        record.run_poststart_hooks();
         Ok(container.wait().map_err(|error| RuntimeError::file("its first process", error))?.code())
     });
     match entry.lock() {
@@ -122,10 +124,12 @@ fn make(
     }
 }
 
-fn new_record(bundle: &Bundle, id: &str) -> Record {
+fn new_record(bundle: &Bundle, id: &str) -> Result<Record, RuntimeError> {
     let spec = &bundle.spec;
+    let hooks = plan::hooks(spec)?;
+    let args = spec.process().as_ref().and_then(|process| process.args().as_ref());
     let rootfs = spec.root().as_ref().map(|root| bundle.dir.join(root.path()));
-    Record {
+    Ok(Record {
         oci_version: spec.version().clone(),
         id: id.to_owned(),
         bundle: bundle.dir.clone(),
@@ -134,8 +138,11 @@ fn new_record(bundle: &Bundle, id: &str) -> Record {
         owner: rustix::process::getuid().as_raw(),
         cgroup: cgroup_path(bundle, id),
         annotations: spec.annotations().clone().unwrap_or_default(),
+        program: args.and_then(|args| args.first()).cloned().unwrap_or_default(),
+        poststart: hooks.poststart,
+        poststop: hooks.poststop,
         init: None,
-    }
+    })
 }
 
 /// What the configuration says; a relative path is below our own parent, as one that it does not give.

@@ -46,7 +46,9 @@ pub(super) fn remove(locked: Locked<'_>, record: &Record) -> Result<(), RuntimeE
         wait_for_end(pidfd.as_fd());
     }
     Cgroup::open(&Hierarchy::detect("/".as_ref())?, &record.cgroup)?.remove()?;
-    locked.remove()
+    locked.remove()?;
+    record.run_poststop_hooks();
+    Ok(())
 }
 
 /// Waits for the end of a process that was killed; one that cannot end yet is the kernel's.

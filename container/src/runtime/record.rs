@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hooks::{self, Hook, HookState};
+
 /// What cannot be asked of the kernel later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -23,8 +25,35 @@ pub(super) struct Record {
     /// Its group's path in each cgroup tree.
     pub(super) cgroup: PathBuf,
     pub(super) annotations: HashMap<String, String>,
+    /// Its program's name, for messages.
+    pub(super) program: String,
+    pub(super) poststart: Vec<Hook>,
+    pub(super) poststop: Vec<Hook>,
     /// Its first process; absent until that is ready.
     pub(super) init: Option<Process>,
+}
+
+impl Record {
+    /// Runs the hooks that follow the start of its program.
+    pub(super) fn run_poststart_hooks(&self) {
+        self.run_hooks(&self.poststart, "running", self.init.map(|init| init.pid));
+    }
+
+    /// Runs the hooks that follow its deletion.
+    pub(super) fn run_poststop_hooks(&self) {
+        self.run_hooks(&self.poststop, "stopped", None);
+    }
+
+    fn run_hooks(&self, hooks: &[Hook], status: &'static str, pid: Option<i32>) {
+        if hooks.is_empty() {
+            return;
+        }
+        let Self { oci_version, id, bundle, annotations, .. } = self;
+        hooks::run_all_and_warn(
+            hooks,
+            &HookState { oci_version, id, status, pid, bundle, annotations }.json(),
+        );
+    }
 }
 
 /// A process, whose id alone may be another's by now.

@@ -1,10 +1,8 @@
 //! `start`: has the program of a container executed that waits for it.
 
 use super::error::RuntimeError;
-use super::record::Record;
 use super::state::{self, Status};
 use super::store::Entry;
-use crate::bundle::Bundle;
 use crate::container::order_start;
 
 /// Starts it.
@@ -17,14 +15,7 @@ pub(super) fn start(entry: &Entry) -> Result<(), RuntimeError> {
         status => return Err(wrong(status)),
     }
     let Some(channel) = state::connect_to_init(entry)? else { return Err(wrong(Status::Running)) };
-    order_start(&channel, &program(entry, &record)?)?;
+    order_start(&channel, &record.program)?;
+    record.run_poststart_hooks();
     Ok(())
-}
-
-/// The program's name, for messages.
-fn program(entry: &Entry, record: &Record) -> Result<String, RuntimeError> {
-    let Some(json) = entry.config()? else { return Ok(String::new()) };
-    let bundle = Bundle::parse(record.bundle.clone(), json)?;
-    let args = bundle.spec.process().as_ref().and_then(|process| process.args().as_ref());
-    Ok(args.and_then(|args| args.first()).cloned().unwrap_or_default())
 }

@@ -1,0 +1,211 @@
+//! `carve oci`: create, start, state, kill, delete, in commands of their own; hooks; what a killed command leaves.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tests::{Host, wait_for};
+
+fn stderr(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_life_in_five_commands() {
+    let Some(host) = Host::for_containers() else { return };
+    let bundle = host.bundle("b", &["sh", "-c", "echo started; exec sleep 1000"]);
+    let (output, pid_file) = (host.path("output"), host.path("pid"));
+    let pid_path = pid_file.to_str().unwrap();
+    host.oci_detached(&["create", "--bundle", bundle.path(), "--pid-file", pid_path, "one"], &output);
+    let state = host.oci_state("one");
+    assert_eq!(state["status"], "created");
+    assert_eq!(fs::read_to_string(&pid_file).unwrap(), state["pid"].to_string());
+    assert_eq!(state["bundle"], bundle.path());
+    assert_eq!(fs::read_to_string(&output).unwrap(), "");
+    // What needs another state has no effect.
+    assert!(stderr(&host.oci(&["delete", "one"])).contains("it is created"));
+    assert!(stderr(&host.oci(&["create", "--bundle", bundle.path(), "one"])).contains("exists already"));
+
+    let _ = host.oci_ok(&["start", "one"]);
+    wait_for("it runs", || (fs::read_to_string(&output).unwrap() == "started\n").then_some(()));
+    assert_eq!(host.oci_state("one")["status"], "running");
+    assert!(stderr(&host.oci(&["start", "one"])).contains("it is running"));
+    assert!(stderr(&host.oci(&["delete", "one"])).contains("it is running"));
+
+    let _ = host.oci_ok(&["kill", "one", "KILL"]);
+    wait_for("it has ended", || (host.oci_state("one")["status"] == "stopped").then_some(()));
+    assert_eq!(host.oci_state("one")["pid"], 0);
+    assert!(stderr(&host.oci(&["kill", "one", "KILL"])).contains("container not running"));
+    assert!(stderr(&host.oci(&["start", "one"])).contains("it is stopped"));
+
+    let _ = host.oci_ok(&["delete", "one"]);
+    for verb in ["state", "start", "kill", "delete"] {
+        let output = host.oci(&[verb, "one"]);
+        assert_eq!(output.status.code(), Some(1), "{verb}");
+        assert!(stderr(&output).contains("does not exist"), "{verb}: {output:?}");
+    }
+}
+
+#[test]
+fn run_gives_the_programs_own_status_and_leaves_nothing() {
+    let Some(host) = Host::for_containers() else { return };
+    let bundle = host.bundle("b", &["sh", "-c", "echo hello; exit 42"]);
+    let output = host.oci(&["run", "--bundle", bundle.path(), "one"]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(42), b"hello\n".as_slice()));
+    assert_eq!(host.oci_ok(&["list", "--format", "json"]).trim(), "[]");
+    let bundle = bundle.with(|config| config["process"]["args"] = json!(["no-such-program"]));
+    let log = host.path("log");
+    let output = host.oci(&[
+        "--log",
+        log.to_str().unwrap(),
+        "--log-format",
+        "json",
+        "run",
+        "--bundle",
+        bundle.path(),
+        "one",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let line: Value = serde_json::from_slice(&fs::read(&log).unwrap()).unwrap();
+    assert_eq!(line["level"], "error");
+    assert!(line["msg"].as_str().unwrap().contains("executable file not found"), "{line}");
+}
+
+#[test]
+fn hooks_run_in_their_order_where_they_belong() {
+    let Some(host) = Host::for_containers() else { return };
+    let log = host.path("log");
+    fs::write(&log, "").unwrap();
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o666)).unwrap();
+    let hook = |name: &str, log: &str| {
+        // The state has one line; the root directory shows which files are seen.
+        let script =
+            format!("read state; echo {name} $(ls -d /rootfs-marker 2>/dev/null) \"$state\" >> {log}");
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"], "timeout": 20}])
+    };
+    let outside = log.to_str().unwrap();
+    let bundle = host.bundle("b", &["sh", "-c", "echo program >> /log"]).with(|config| {
+        config["annotations"] = json!({"colour": "blue"});
+        config["mounts"].as_array_mut().unwrap().push(
+            json!({"destination": "/log", "type": "bind", "source": outside, "options": ["bind", "rw"]}),
+        );
+        config["hooks"] = json!({
+            "prestart": hook("prestart", outside),
+            "createRuntime": hook("createRuntime", outside),
+            "createContainer": hook("createContainer", outside),
+            "startContainer": hook("startContainer", "/log"),
+            "poststart": hook("poststart", outside),
+            "poststop": hook("poststop", outside),
+        });
+    });
+    fs::write(bundle.dir.join("rootfs/rootfs-marker"), "").unwrap();
+    host.oci_detached(&["create", "--bundle", bundle.path(), "one"], &host.path("output"));
+    let names = || {
+        let text = fs::read_to_string(&log).unwrap();
+        text.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(), ["prestart", "createRuntime", "createContainer"]);
+    let pid = host.oci_state("one")["pid"].clone();
+    let _ = host.oci_ok(&["start", "one"]);
+    wait_for("it has ended", || (host.oci_state("one")["status"] == "stopped").then_some(()));
+    let _ = host.oci_ok(&["delete", "one"]);
+    let mut all = names();
+    // The program and the hook that follows its start run at the same time.
+    all[4..6].sort_unstable();
+    assert_eq!(
+        all,
+        [
+            "prestart",
+            "createRuntime",
+            "createContainer",
+            "startContainer",
+            "poststart",
+            "program",
+            "poststop"
+        ]
+    );
+    let text = fs::read_to_string(&log).unwrap();
+    for line in text.lines().filter(|line| *line != "program") {
+        let inside = line.contains("/rootfs-marker");
+        assert_eq!(inside, line.starts_with("startContainer"), "{line}");
+        let state: Value = serde_json::from_str(&line[line.find('{').unwrap()..]).unwrap();
+        assert_eq!(state["annotations"]["colour"], "blue", "{line}");
+        if line.starts_with("prestart") || line.starts_with("createRuntime") {
+            assert_eq!(state["pid"], pid, "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_hook_that_fails_ends_the_container_and_is_named() {
+    let Some(host) = Host::for_containers() else { return };
+    for kind in ["prestart", "createRuntime", "createContainer", "startContainer"] {
+        let log = host.path(kind);
+        let poststop = format!("echo gone > {}", log.display());
+        let bundle = host.bundle(&format!("b-{kind}"), &["true"]).with(|config| {
+            config["hooks"] = json!({
+                "poststop": [{"path": "/bin/sh", "args": ["sh", "-c", poststop]}],
+            });
+            config["hooks"][kind] =
+                json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo no luck; exit 3"]}]);
+        });
+        let output = host.oci(&["run", "--bundle", bundle.path(), "one"]);
+        assert_eq!(output.status.code(), Some(1), "{kind}: {output:?}");
+        let message = stderr(&output);
+        assert!(
+            message.contains(&format!("hooks.{kind}[0]")) && message.contains("no luck"),
+            "{kind}: {message}"
+        );
+        assert_eq!(fs::read_to_string(&log).unwrap(), "gone\n", "{kind}");
+        assert_eq!(host.oci_ok(&["list", "--quiet"]), "", "{kind}");
+    }
+}
+
+#[test]
+fn a_creator_killed_while_its_hook_runs_leaves_what_delete_removes() {
+    let Some(host) = Host::for_containers() else { return };
+    let bundle = host.bundle("b", &["true"]).with(|config| {
+        config["hooks"] = json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "3"]}]});
+    });
+    let mut command = host.oci_command(&["create", "--bundle", bundle.path(), "one"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut creator = command.spawn().unwrap();
+    wait_for("it is being created", || {
+        let listed = host.oci_ok(&["list", "--format", "json"]);
+        listed.contains("creating").then_some(())
+    });
+    kill_process(Pid::from_child(&creator), Signal::KILL).unwrap();
+    let _ = creator.wait().unwrap();
+    wait_for("it is known to be over", || {
+        host.oci_ok(&["list", "--format", "json"]).contains("stopped").then_some(())
+    });
+    let _ = host.oci_ok(&["delete", "one"]);
+    assert_eq!(host.oci_ok(&["list", "--quiet"]), "");
+}
+
+#[test]
+fn one_broken_container_hides_no_other_and_goes_by_force() {
+    let Some(host) = Host::for_containers() else { return };
+    let bundle = host.bundle("b", &["sleep", "1000"]);
+    host.oci_detached(&["run", "--detach", "--bundle", bundle.path(), "good"], &host.path("output"));
+    for (id, content) in [("empty", None), ("damaged", Some("{\"id\":")), ("wrong", Some("[]"))] {
+        fs::create_dir(host.oci_root().join(id)).unwrap();
+        if let Some(content) = content {
+            fs::write(host.oci_root().join(id).join("state.json"), content).unwrap();
+        }
+    }
+    let listed = host.oci(&["list", "--format", "json"]);
+    assert!(listed.status.success());
+    let states: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let running: Vec<_> =
+        states.as_array().unwrap().iter().filter(|state| state["status"] == "running").collect();
+    assert_eq!(running.len(), 1, "{states}");
+    assert!(stderr(&listed).contains("damaged"), "{listed:?}");
+    for id in ["empty", "damaged", "wrong", "good"] {
+        let _ = host.oci_ok(&["delete", "--force", id]);
+    }
+    let _ = host.oci_ok(&["delete", "--force", "never-was"]);
+    assert_eq!(host.oci_ok(&["list", "--quiet"]), "");
+}
