@@ -197,10 +197,23 @@ fn clients_describe_a_machine_from_files_in_its_jails_root() {
     );
     done(&socket, "PUT", "/actions", &json!({ "action_type": "FlushMetrics" }));
     assert!(std::fs::read_to_string(root.join("metrics")).unwrap().contains("\"entropy\""));
+    done(&socket, "PATCH", "/vm", &json!({ "state": "Paused" }));
+    let files = json!({ "snapshot_path": "/state", "mem_file_path": "memory" });
+    done(&socket, "PUT", "/snapshot/create", &files);
+    let then = count(&root.join("log"));
     assert!(root.join("v.sock").exists());
     stop(&host, &socket);
     assert!(machine.wait().status.success());
     assert!(!root.join("v.sock").exists(), "the machine's socket goes with it");
+
+    let machine = host.start(&[&serve[..], &[root.to_str().unwrap(), "--tap", "tap0"]].concat());
+    wait_for("it answers", || UnixStream::connect(&socket).ok());
+    let load = json!({ "snapshot_path": "state", "mem_file_path": "/memory", "resume_vm": true });
+    done(&socket, "PUT", "/snapshot/load", &load);
+    wait_for("the guest goes on", || count(&root.join("log")).filter(|count| Some(*count) > then));
+    is_jailed(vmm(&machine), owner.uid());
+    stop(&host, &socket);
+    assert!(machine.wait().status.success());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::controller::{Controller, LogControl, Options};
+use super::controller::{Controller, Files, LogControl, Options};
 use super::guest::{Guest, Maker, Restore};
 use super::http::{Method, Request, Response};
 use super::model::Logger;
@@ -163,8 +163,13 @@ impl LogControl for Logs {
 
 /// A controller of fake guests, and what they are told.
 pub(super) fn controller() -> (Controller, Log) {
+    controller_with(Files::All)
+}
+
+/// The same, whose clients may name these files.
+pub(super) fn controller_with(files: Files) -> (Controller, Log) {
     let log = Log::default();
-    let options = Options { logs: Box::new(Logs), ..Options::default() };
+    let options = Options { logs: Box::new(Logs), files, ..Options::default() };
     let events: Arc<Mutex<Vec<BootEvent>>> = Arc::default();
     let start = StartEvents::before(events);
     start.record(BootEvent { milestone: Milestone::FirstRun, at_ns: 11 });

@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::fake::{ask, controller};
+use crate::api::fake::{ask, controller, controller_with};
 use crate::api::http::Method::{Get, Patch, Put};
 
 const BOOT: &str = r#"{"kernel_image_path": "vmlinux", "boot_args": "quiet"}"#;
@@ -198,4 +198,29 @@ fn a_balloon_is_resized_and_says_what_the_guest_told_it() {
     assert_eq!(off, "Cannot enable/disable the statistics after boot.");
     let (mut api, _) = started();
     assert_eq!(fault(&ask(&mut api, Patch, "/balloon", r#"{"amount_mib": 1}"#)), none);
+}
+
+#[test]
+fn clients_of_a_jailed_machine_name_files_of_its_root_or_none() {
+    let (files, drive) =
+        (r#"{"snapshot_path": "s", "mem_file_path": "m"}"#, r#"{"drive_id": "r", "path_on_host": "n"}"#);
+    let (mut api, log) = controller_with(Files::None);
+    ask(&mut api, Put, "/boot-source", BOOT);
+    ask(&mut api, Put, "/drives/r", r#"{"drive_id": "r", "path_on_host": "r.img", "is_root_device": false}"#);
+    ask(&mut api, Put, "/actions", START);
+    ask(&mut api, Patch, "/vm", r#"{"state": "Paused"}"#);
+    log.borrow_mut().clear();
+    for answer in [ask(&mut api, Put, "/snapshot/create", files), ask(&mut api, Patch, "/drives/r", drive)] {
+        assert!(fault(&answer).contains("--jail-root DIR"), "{answer:?}");
+    }
+    assert_eq!(log.borrow().len(), 0, "the machine hears nothing of it");
+    assert_eq!(ask(&mut api, Patch, "/drives/r", r#"{"drive_id": "r"}"#), Response::done());
+
+    let metrics = r#"{"metrics_path": "/no/such/directory/metrics"}"#;
+    for (files, hint) in [(Files::InRoot, true), (Files::All, false)] {
+        let (mut api, _) = controller_with(files);
+        let answer = fault(&ask(&mut api, Put, "/metrics", metrics));
+        assert!(answer.contains("/no/such/directory"), "{answer}");
+        assert_eq!(answer.contains("in its jail's root only"), hint, "{answer}");
+    }
 }
