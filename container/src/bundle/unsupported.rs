@@ -37,15 +37,11 @@ fn refuse_in_process(process: &Process) -> Result<(), BundleError> {
         "terminals are not supported yet; set it to false",
     )?;
     refuse(named(process.apparmor_profile()), "process.apparmorProfile", no_lsm)?;
-    refuse(named(process.selinux_label()), "process.selinuxLabel", no_lsm)?;
-    refuse(process.io_priority().is_some(), "process.ioPriority", LATER)?;
-    refuse(process.scheduler().is_some(), "process.scheduler", LATER)
+    refuse(named(process.selinux_label()), "process.selinuxLabel", no_lsm)
 }
 
 fn refuse_in_linux(linux: &Linux) -> Result<(), BundleError> {
     refuse(linux.intel_rdt().is_some(), "linux.intelRdt", LATER)?;
-    refuse(linux.memory_policy().is_some(), "linux.memoryPolicy", LATER)?;
-    refuse(linux.personality().is_some(), "linux.personality", LATER)?;
     refuse(linux.time_offsets().as_ref().is_some_and(|t| !t.is_empty()), "linux.timeOffsets", LATER)?;
     refuse(linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices", LATER)?;
     refuse(linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()), "linux.mountLabel", LATER)?;
@@ -89,7 +85,6 @@ mod tests {
             (r#"{"process": {"apparmorProfile": "x", "user": {}, "cwd": "/"}}"#, "process.apparmorProfile"),
             (r#"{"process": {"selinuxLabel": "x", "user": {}, "cwd": "/"}}"#, "process.selinuxLabel"),
             (r#"{"linux": {"intelRdt": {}}}"#, "linux.intelRdt"),
-            (r#"{"linux": {"personality": {"domain": "LINUX"}}}"#, "linux.personality"),
             (r#"{"linux": {"timeOffsets": {"boottime": {"secs": 1}}}}"#, "linux.timeOffsets"),
             (
                 r#"{"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"}}}"#,

@@ -17,6 +17,7 @@ mod pivot_root;
 mod program;
 mod readonly_paths;
 mod rlimits;
+mod scheduling;
 mod sysctl;
 mod target;
 mod user;
@@ -78,6 +79,7 @@ fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
     sys::forbid_inspection().at("process", "PR_SET_DUMPABLE")?;
     names::set(plan)?;
     sysctl::write(&plan.sysctls)?;
+    scheduling::set_for_container(plan)?;
     let root = mounts::make(plan, cgroup)?;
     if let Some(devices) = &plan.devices {
         devices::make(root.as_fd(), devices, plan.namespaces.new_user())?;

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::set_no_new_privs;
 
-use super::{rlimits, user, working_directory};
+use super::{rlimits, scheduling, user, working_directory};
 use crate::channel::{InitEnd, Report};
 use crate::plan::ProcessPlan;
 use crate::seccomp::Filter;
@@ -46,6 +46,7 @@ fn take_rights(
     die_with_parent: bool,
 ) -> Result<LastExec, StepError> {
     let limited = rlimits::set(&process.rlimits)?;
+    let unscheduled = scheduling::set_for_process(process)?;
     // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go; with it, it is loaded last of all.
     let (now, last) = if process.no_new_privileges { (None, seccomp) } else { (seccomp, None) };
     let last = last.map(|filter| (filter.program.as_slice(), filter.flags));
@@ -65,7 +66,7 @@ fn take_rights(
     }
     working_directory::enter(&process.cwd)?;
     sys::mark_all_cloexec().at("descriptors", "close on exec")?;
-    for warning in [limited, lacking].into_iter().flatten() {
+    for warning in [limited, unscheduled, lacking].into_iter().flatten() {
         channel.report(&Report::Warning(warning));
     }
     Ok(last)

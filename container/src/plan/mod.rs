@@ -8,7 +8,9 @@ mod hooks;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod number_list;
 mod process;
+mod scheduling;
 mod sysctl;
 
 use std::collections::HashMap;
@@ -23,7 +25,9 @@ use crate::seccomp::{Filter, SeccompError};
 pub(crate) use devices::{DeviceKind, DevicePlan};
 pub(crate) use mounts::{MountKind, MountPlan};
 pub(crate) use namespaces::Namespaces;
+pub(crate) use number_list::number_list;
 pub(crate) use process::{Capabilities, ProcessPlan, RlimitPlan};
+pub(crate) use scheduling::MemoryPolicy;
 pub(crate) use sysctl::SysctlPlan;
 
 /// Everything the init process is to do, in values that need no further checking.
@@ -45,6 +49,9 @@ pub(crate) struct Plan {
     pub(crate) sysctls: Vec<SysctlPlan>,
     pub(crate) process: ProcessPlan,
     pub(crate) seccomp: Option<Filter>,
+    pub(crate) memory_policy: Option<MemoryPolicy>,
+    /// The execution domain, personality(2).
+    pub(crate) personality: Option<u32>,
     pub(crate) hooks: Hooks,
     bundle: PathBuf,
     oci_version: String,
@@ -96,6 +103,8 @@ impl Plan {
         let (hostname, domainname) = names(spec, &namespaces)?;
         Ok(Self {
             id: checked_id(id)?,
+            memory_policy: linux.memory_policy().as_ref().map(scheduling::memory_policy).transpose()?,
+            personality: linux.personality().as_ref().map(scheduling::personality).transpose()?,
             hooks: hooks(spec)?,
             bundle: bundle.dir.clone(),
             oci_version: spec.version().clone(),

@@ -5,8 +5,8 @@ use std::ffi::CString;
 use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process};
 use rustix::process::Resource;
 
-use super::{PlanError, invalid};
-use crate::sys::CStringArray;
+use super::{PlanError, invalid, scheduling};
+use crate::sys::{CStringArray, SchedAttr};
 
 /// Where programs are looked for when the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -27,6 +27,9 @@ pub(crate) struct ProcessPlan {
     pub(crate) rlimits: Vec<RlimitPlan>,
     pub(crate) no_new_privileges: bool,
     pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) scheduler: Option<SchedAttr>,
+    /// Class and priority of disk accesses, as ioprio_set(2) takes them.
+    pub(crate) io_priority: Option<u32>,
 }
 
 /// The five capability sets, one bit a capability (capabilities(7)).
@@ -81,6 +84,8 @@ impl ProcessPlan {
             rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default())?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             oom_score_adj: oom_score_adj(process.oom_score_adj())?,
+            scheduler: process.scheduler().as_ref().map(scheduling::scheduler).transpose()?,
+            io_priority: process.io_priority().as_ref().map(scheduling::io_priority).transpose()?,
             args: CStringArray::new(args),
             env: CStringArray::new(env),
         })

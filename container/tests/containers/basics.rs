@@ -23,6 +23,7 @@ pub(crate) const CASES: &[Case] = &[
     ("rlimits_are_set_and_clamped_with_a_warning", rlimits_are_set_and_clamped_with_a_warning),
     ("a_program_is_found_along_the_path", a_program_is_found_along_the_path),
     ("sysctls_are_set_in_its_namespaces", sysctls_are_set_in_its_namespaces),
+    ("it_is_scheduled_as_configured", it_is_scheduled_as_configured),
 ];
 
 fn echo_comes_out() {
@@ -133,4 +134,21 @@ fn sysctls_are_set_in_its_namespaces() {
                 json!({"net.ipv4.ip_unprivileged_port_start": "7", "kernel.shmmni": "99"});
         });
     assert_eq!(bundle.output(), "7\n99\n");
+}
+
+fn it_is_scheduled_as_configured() {
+    let script = "busybox cut -d' ' -f19,41 /proc/self/stat; busybox ionice; busybox uname -m; \
+                  busybox grep -o -m1 bind:0 /proc/self/numa_maps";
+    let bundle = Bundle::script(script).with(|config| {
+        config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 5});
+        config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+        config["linux"]["personality"] = json!({"domain": "LINUX32"});
+        config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": "0"});
+    });
+    // SCHED_BATCH is number 3.
+    let output = bundle.output();
+    let lines: Vec<_> = output.lines().collect();
+    assert_eq!(lines[..3], ["5 3", "best-effort: prio 6", "i686"], "{output}");
+    // A kernel without NUMA shows no policies.
+    assert!(lines.get(3).is_none_or(|line| *line == "bind:0"), "{output}");
 }

@@ -157,7 +157,6 @@ fn a_false_null_device_is_noticed() {
 
 fn what_is_not_supported_is_refused_and_leaves_nothing() {
     let cases = [
-        ("/hooks", json!({"prestart": [{"path": "/bin/true"}]}), "hooks"),
         ("/process/terminal", json!(true), "process.terminal"),
         ("/process/apparmorProfile", json!("x"), "process.apparmorProfile"),
         ("/linux/intelRdt", json!({}), "linux.intelRdt"),

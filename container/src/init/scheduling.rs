@@ -1,0 +1,36 @@
+//! How the program is scheduled, as far as the host allows.
+
+use rustix::io::Errno;
+
+use crate::plan::{Plan, ProcessPlan};
+use crate::step::{At, StepError};
+use crate::sys;
+
+const STEP: &str = "scheduling";
+
+/// What holds for all of the container: where memory comes from, and the execution domain.
+pub(super) fn set_for_container(plan: &Plan) -> Result<(), StepError> {
+    if let Some(policy) = &plan.memory_policy {
+        sys::set_memory_policy(policy.mode, &policy.nodes).at(STEP, "linux.memoryPolicy")?;
+    }
+    match plan.personality {
+        Some(domain) => sys::set_personality(domain).at(STEP, "linux.personality"),
+        None => Ok(()),
+    }
+}
+
+/// What holds for this process. The warning says what this host does not permit.
+pub(super) fn set_for_process(process: &ProcessPlan) -> Result<Option<String>, StepError> {
+    let scheduler = process.scheduler.map(sys::set_scheduler);
+    let io_priority = process.io_priority.map(sys::set_io_priority);
+    let mut refused = Vec::new();
+    for (field, result) in [("process.scheduler", scheduler), ("process.ioPriority", io_priority)] {
+        match result {
+            Some(Err(Errno::PERM)) => refused.push(field),
+            Some(result) => result.at(STEP, field)?,
+            None => {}
+        }
+    }
+    Ok((!refused.is_empty())
+        .then(|| format!("left as it is, for this host does not permit it: {}", refused.join(", "))))
+}
