@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::host::{self, Host};
-use crate::progress::{Outcome, bar, say, step};
-use crate::{kernel, packages, setup, workspace};
+use crate::progress::{Outcome, bar, print_report, say, step};
+use crate::setup;
 pub(crate) use engine::QEMU;
 use engine::{Engine, Files};
 pub(crate) use order::SplitMix64;
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         interpreter,
         samples,
     };
-    print(&report, args.json)?;
+    print_report(&report, args.json, Report::text)?;
     match report.broken().as_slice() {
         [] => Ok(()),
         broken => bail!("beyond the limit: {}", broken.join("; ")),
@@ -87,19 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn set_up(args: &Args) -> Result<Files> {
-    step("Debian packages", || packages::install_missing(packages::BUILDING))?;
-    // A peer that is absent is reported as that.
-    if let Err(error) = step("QEMU", || packages::install_missing(packages::ENGINES)) {
-        say("engines", &format!("{error:#}"));
-    }
-    let kernel = kernel::build(false)?;
-    let carve = match &args.carve {
-        Some(carve) => carve.clone(),
-        None => {
-            step("carve binary", setup::build_carve)?;
-            workspace::carve()
-        }
-    };
+    let (carve, kernel) = setup::for_benchmark("engines", args.carve.as_deref())?;
     let mut initramfs = PathBuf::new();
     step("the benchmark's guest", || {
         initramfs = guest::build()?;
@@ -145,14 +133,4 @@ fn measure(files: &Files, steps: &[order::Step]) -> Result<Vec<Sample>> {
     }
     bar.finish_and_clear();
     Ok(samples)
-}
-
-#[expect(clippy::print_stdout, reason = "the report is what the verb is for")]
-fn print(report: &Report, json: bool) -> Result<()> {
-    if json {
-        println!("{}", serde_json::to_string_pretty(report).context("the report is not JSON")?);
-    } else {
-        print!("{}", report.text());
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 //! Every step looks first whether it was done, so a second run is quick and an interrupted one goes on.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -25,6 +25,21 @@ pub(crate) fn run() -> Result<()> {
     step("demo image", demo::import)?;
     say("setup", &format!("ready: {}", workspace::carve().display()));
     Ok(())
+}
+
+/// What a benchmark of the VMM needs: the binary, which is built unless it is given, and the guest kernel. A peer that cannot
+/// be installed is said to be absent.
+pub(crate) fn for_benchmark(who: &str, given: Option<&Path>) -> Result<(PathBuf, PathBuf)> {
+    step("Debian packages", || packages::install_missing(packages::BUILDING))?;
+    if let Err(error) = step("QEMU", || packages::install_missing(packages::ENGINES)) {
+        say(who, &format!("{error:#}"));
+    }
+    let kernel = kernel::build(false)?;
+    if let Some(carve) = given {
+        return Ok((carve.to_owned(), kernel));
+    }
+    step("carve binary", build_carve)?;
+    Ok((workspace::carve(), kernel))
 }
 
 /// The binary is static: nothing is resolved at its start, which happens twice in every run, and no library's pages are

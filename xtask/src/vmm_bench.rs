@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::host::{self, Host};
-use crate::progress::{Outcome, say, step};
-use crate::{kernel, packages, setup, workspace};
+use crate::progress::{Outcome, print_report, step};
+use crate::setup;
 use machine::Carve;
 use report::{Figure, Report};
 
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         figures.extend(clones::measure(&carve)?);
     }
     let report = Report { host: Host::read(), load: [before, host::load()], seed, figures };
-    print(&report, args.json)?;
+    print_report(&report, args.json, Report::text)?;
     match report.broken().as_slice() {
         [] => Ok(()),
         broken => bail!("beyond the limit: {}", broken.join("; ")),
@@ -93,33 +93,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn set_up(args: &Args) -> Result<Carve> {
-    step("Debian packages", || packages::install_missing(packages::BUILDING))?;
-    // A peer that is absent is reported as that.
-    if let Err(error) = step("QEMU", || packages::install_missing(packages::ENGINES)) {
-        say("vmm-bench", &format!("{error:#}"));
-    }
-    let kernel = kernel::build(false)?;
-    let binary = match &args.carve {
-        Some(carve) => carve.clone(),
-        None => {
-            step("carve binary", setup::build_carve)?;
-            workspace::carve()
-        }
-    };
+    let (binary, kernel) = setup::for_benchmark("vmm-bench", args.carve.as_deref())?;
     let mut guests = None;
     step("the benchmark's guests", || {
         guests = Some(guest::build()?);
         Ok(Outcome::Done)
     })?;
     Ok(Carve { binary, kernel, guests: guests.context("they were built just now")? })
-}
-
-#[expect(clippy::print_stdout, reason = "the report is what the verb is for")]
-fn print(report: &Report, json: bool) -> Result<()> {
-    if json {
-        println!("{}", serde_json::to_string_pretty(report).context("the report is not JSON")?);
-    } else {
-        print!("{}", report.text());
-    }
-    Ok(())
 }
