@@ -18,7 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub struct Client(Option<Child>);
 
 impl Client {
-    pub(crate) fn start(mut command: Command) -> Self {
+    /// Starts a command that [`crate::Host::carve`] made.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start(command: &mut Command) -> Self {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("carve starts");
         Self(Some(child))
     }

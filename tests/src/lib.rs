@@ -199,7 +199,7 @@ impl Host {
     /// Starts `carve ARGS…` and lets it run.
     #[must_use]
     pub fn start(&self, args: &[&str]) -> Client {
-        Client::start(self.carve(args))
+        Client::start(&mut self.carve(args))
     }
 
     /// Puts the base layer of the demo image, a busybox system, into the store as `busybox`.

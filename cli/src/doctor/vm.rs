@@ -9,12 +9,13 @@ mod linux_guest;
 mod machine;
 mod network;
 mod report;
+mod site;
 mod tiny_guest;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::bail;
 use vmm::{Engine, KvmSurvey};
 
 use super::Args;
@@ -24,6 +25,7 @@ use crate::guest;
 use crate::progress::spinner;
 use linux_guest::LinuxGuest;
 use report::{Check, Report};
+use site::Site;
 
 /// How long a step may take where the hardware, or our interpreter, runs the guest's kernel: a busy host has time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,14 +40,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let kvm = survey.map(|survey| format!("{} registers to save", survey.saved_msrs));
     report.checks.push(Check::new("kvm", "/dev/kvm", kvm.map_err(|e| e.to_string())));
     if report.is_good() {
-        let dir =
-            tempfile::Builder::new().prefix("carve-doctor-").tempdir().context("no temporary directory")?;
+        let site = Site::new()?;
         let guest = find_guest(args.guest_dir.clone());
         let tap = network::make_tap();
         for engine in [Engine::Soft, Engine::Kvm] {
             let name = name(engine);
             bar.set_message(format!("a tiny guest ({name})"));
-            report.checks.push(tiny_guest::check(name, dir.path()));
+            report.checks.push(tiny_guest::check(name, &site));
             let emulated = emulated && engine == Engine::Kvm;
             if emulated && !args.slow {
                 let reason =
@@ -66,9 +67,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
                 _ => (2, if emulated { MUCH_PATIENCE } else { PATIENCE }),
             };
             let tap = tap.as_deref().map_err(String::as_str);
-            let machine =
-                LinuxGuest { engine: name, cpus, kernel, initramfs, tap, patience, dir: dir.path() };
+            let machine = LinuxGuest { engine: name, cpus, kernel, initramfs, tap, patience, site: &site };
             machine.examine(&mut report.checks);
+        }
+        if site.is_interrupted() {
+            bar.finish_and_clear();
+            bail!("interrupted; there is no report");
         }
     }
     bar.finish_and_clear();

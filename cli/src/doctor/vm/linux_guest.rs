@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agent::self_test::{BLOCK, Line, VARIABLE};
 
-use super::machine::{Machine, carve};
+use super::machine::carve;
 use super::report::Check;
+use super::site::Site;
 
 /// How much the guest's clock may lose on the way from one machine to the next: its lines take their time on a busy host.
 const LOSS_MS: i128 = 2000;
@@ -33,8 +34,8 @@ pub(super) struct LinuxGuest<'a> {
     pub(super) tap: Result<&'a str, &'a str>,
     /// How long each step may take.
     pub(super) patience: Duration,
-    /// For files.
-    pub(super) dir: &'a Path,
+    /// Where it runs.
+    pub(super) site: &'a Site,
 }
 
 impl LinuxGuest<'_> {
@@ -55,7 +56,7 @@ impl LinuxGuest<'_> {
         let whole = [&pattern[..], &[0; BLOCK * 15]].concat();
         fs::write(&disk, whole).map_err(|e| ("disk", format!("cannot write {}: {e}", disk.display())))?;
 
-        let started = Machine::start(&mut self.boot(&disk));
+        let started = self.site.start(&mut self.boot(&disk));
         let mut machine = started.map_err(|e| ("boot", e))?;
         let mut line = machine.wait_for(self.patience, Line::parse).map_err(|e| ("boot", e))?;
         checks.push(self.ok("boot", "from the command to the agent's first finding").took(machine.age()));
@@ -79,7 +80,7 @@ impl LinuxGuest<'_> {
         let last = machine.kill().iter().filter_map(|line| tick(line)).max().unwrap_or(ticked);
         checks.push(self.written(&disk, &pattern));
 
-        let mut restored = Machine::start(&mut self.restore()).map_err(|e| ("restore", e))?;
+        let mut restored = self.site.start(&mut self.restore()).map_err(|e| ("restore", e))?;
         let next =
             restored.wait_for(self.patience, |text| Line::parse(text).filter(|_| tick(text).is_some()));
         let next = next.map_err(|e| ("restore", e))?;
@@ -94,7 +95,7 @@ impl LinuxGuest<'_> {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{}-{name}", self.engine))
+        self.site.dir().join(format!("{}-{name}", self.engine))
     }
 
     fn ok(&self, what: &str, finding: &str) -> Check {
@@ -121,7 +122,7 @@ impl LinuxGuest<'_> {
         let mut command = carve(&["vm", "snapshot"]);
         command.arg("--api-sock").arg(self.path("api"));
         // The VMM finds files in its jail's root.
-        Machine::start(files(&mut command, Path::new("/")))?.wait(self.patience)?;
+        self.site.start(files(&mut command, Path::new("/")))?.wait(self.patience)?;
         Ok(start.elapsed())
     }
 

@@ -2,12 +2,16 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Longest line, and most of what a command complains that is reported, in bytes.
 const LONGEST: u64 = 4096;
+/// How often it is looked whether the examination is to end.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Ended when dropped.
 pub(super) struct Machine {
@@ -15,6 +19,8 @@ pub(super) struct Machine {
     lines: Receiver<String>,
     stderr: Option<ChildStderr>,
     started: Instant,
+    /// Set when it is to end.
+    stop: Arc<AtomicBool>,
 }
 
 /// `carve ARGS…`.
@@ -25,11 +31,11 @@ pub(super) fn carve(args: &[&str]) -> Command {
 }
 
 impl Machine {
-    /// Runs `command`.
+    /// Runs `command`. Nothing is waited for once `stop` is set.
     ///
     /// # Errors
     /// It cannot be run.
-    pub(super) fn start(command: &mut Command) -> Result<Self, String> {
+    pub(super) fn start(command: &mut Command, stop: Arc<AtomicBool>) -> Result<Self, String> {
         let started = Instant::now();
         // Standard input is the guest's: a pipe that nobody writes to does not disturb it.
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
@@ -48,7 +54,7 @@ impl Machine {
             });
         }
         let stderr = child.stderr.take();
-        Ok(Self { child, lines, stderr, started })
+        Ok(Self { child, lines, stderr, started, stop })
     }
 
     /// How long it has been there.
@@ -59,7 +65,7 @@ impl Machine {
     /// The console's first line that is `wanted`, if it comes in time.
     ///
     /// # Errors
-    /// Says what came instead: nothing, or the machine's end with what its command complained of.
+    /// Says what came instead: nothing, the machine's end with what its command complained of, or an interruption.
     pub(super) fn wait_for<T>(
         &mut self,
         patience: Duration,
@@ -68,11 +74,14 @@ impl Machine {
         let deadline = Instant::now() + patience;
         let mut last = String::new();
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            self.check_stop()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left.min(LOOK)) {
                 Ok(line) => match wanted(&line) {
                     Some(found) => return Ok(found),
                     None => last = line,
                 },
+                Err(RecvTimeoutError::Timeout) if !left.is_zero() => {}
                 Err(RecvTimeoutError::Timeout) => {
                     let said = if last.is_empty() { "nothing" } else { last.trim() };
                     return Err(format!("nothing for {} s; said before: {said}", patience.as_secs()));
@@ -85,10 +94,11 @@ impl Machine {
     /// Waits for the command to end by itself, well.
     ///
     /// # Errors
-    /// It does not, or badly.
+    /// It does not, or badly, or somebody interrupts.
     pub(super) fn wait(&mut self, patience: Duration) -> Result<(), String> {
         let deadline = Instant::now() + patience;
         loop {
+            self.check_stop()?;
             match self.child.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
                 Ok(Some(_)) => return Err(self.complaints("")),
@@ -105,6 +115,10 @@ impl Machine {
     pub(super) fn kill(mut self) -> Vec<String> {
         self.end();
         self.lines.iter().collect()
+    }
+
+    fn check_stop(&self) -> Result<(), String> {
+        if self.stop.load(Ordering::Relaxed) { Err("interrupted".to_owned()) } else { Ok(()) }
     }
 
     fn end(&mut self) {

@@ -2,11 +2,11 @@
 //! without any kernel.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
-use super::machine::{Machine, carve};
+use super::machine::carve;
 use super::report::Check;
+use super::site::Site;
 
 /// What the guest prints.
 const MARK: u8 = b'R';
@@ -21,9 +21,9 @@ const HEADERS: u64 = 64 + 56;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs it in a jail, to its end.
-pub(super) fn check(engine: &'static str, dir: &Path) -> Check {
+pub(super) fn check(engine: &'static str, site: &Site) -> Check {
     let mut took = Duration::ZERO;
-    let finding = run(engine, dir, &mut took);
+    let finding = run(engine, site, &mut took);
     Check::new(
         engine,
         "tiny guest",
@@ -32,11 +32,11 @@ pub(super) fn check(engine: &'static str, dir: &Path) -> Check {
     .took(took)
 }
 
-fn run(engine: &str, dir: &Path, took: &mut Duration) -> Result<(), String> {
-    let file = dir.join("tiny.elf");
+fn run(engine: &str, site: &Site, took: &mut Duration) -> Result<(), String> {
+    let file = site.dir().join("tiny.elf");
     fs::write(&file, elf()).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
     let mut boot = carve(&["vm", "boot", "--engine", engine, "--memory", "16", "--kernel"]);
-    let mut machine = Machine::start(boot.arg(file))?;
+    let mut machine = site.start(boot.arg(file))?;
     machine.wait_for(PATIENCE, |line| (line.as_bytes().first() == Some(&MARK)).then_some(()))?;
     *took = machine.age();
     machine.wait(PATIENCE)
