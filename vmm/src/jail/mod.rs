@@ -16,6 +16,7 @@ mod capabilities;
 mod config;
 mod limits;
 mod namespaces;
+mod owner;
 mod root;
 mod user;
 

@@ -90,6 +90,7 @@ pub(super) fn attempt(name: &str) {
         "census" => census(),
         "thread" => second_thread(),
         "sockets" => sockets(),
+        "root" => rooted(),
         _ => {
             let (_, attempt, _) = ATTEMPTS.iter().find(|(this, ..)| *this == name).unwrap();
             enter(None);
@@ -105,7 +106,13 @@ fn enter(sockets: Option<&Path>) {
 
 /// What `name` printed, in a PID namespace as a VMM has one.
 fn output_of(name: &str) -> String {
+    output_in(Path::new("/"), name)
+}
+
+/// The same, started in `directory`.
+fn output_in(directory: &Path, name: &str) -> String {
     let mut command = again(&["in-jail", name]);
+    command.current_dir(directory);
     command.stdin(File::open("/proc/self/ns/net").unwrap()).stdout(Stdio::piped());
     let output = jail::execute(&mut command).unwrap().wait_with_output().unwrap();
     assert!(output.status.success(), "{name}: {:?}", output.status);
@@ -187,4 +194,49 @@ fn sockets() {
 
 pub(super) fn only_the_sockets_are_there() {
     assert_eq!(output_of("sockets"), "there\nReadOnlyFilesystem\n[\"vsock\"]\n");
+}
+
+/// The current directory becomes the root.
+fn rooted() {
+    let here = std::env::current_dir().unwrap();
+    Jail::prepare(JailConfig::for_machine(7).with_root(&here).unwrap()).unwrap().enter(None).unwrap();
+    println!("{}", fs::read_to_string("/file").unwrap());
+    fs::write("new", "mine").unwrap();
+    for error in [
+        File::open("/etc/passwd").unwrap_err(),
+        File::open("../../../etc/passwd").unwrap_err(),
+        File::open("link").unwrap_err(),
+        File::open("null").unwrap_err(),
+        Command::new("/true").exec(),
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            "kvm",
+            rustix::fs::FileType::CharacterDevice,
+            rustix::fs::Mode::RUSR,
+            rustix::fs::makedev(10, 232),
+        )
+        .unwrap_err()
+        .into(),
+    ] {
+        println!("{}", error.raw_os_error().unwrap_or_default());
+    }
+}
+
+pub(super) fn files_of_the_root_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    fs::write(path("file"), "there").unwrap();
+    fs::copy("/bin/true", path("true")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", path("link")).unwrap();
+    let null = rustix::fs::makedev(1, 3);
+    let mode = rustix::fs::Mode::from_raw_mode(0o666);
+    rustix::fs::mknodat(rustix::fs::CWD, path("null"), rustix::fs::FileType::CharacterDevice, mode, null)
+        .unwrap();
+    for path in [directory.path().to_owned(), path("null"), path("true")] {
+        std::os::unix::fs::chown(path, Some(0x7000_0007), Some(0x7000_0007)).unwrap();
+    }
+    let errors = [Errno::NOENT, Errno::NOENT, Errno::NOENT, Errno::ACCESS, Errno::ACCESS, Errno::PERM];
+    let expected: String = errors.map(|error| format!("{}\n", error.raw_os_error())).concat();
+    assert_eq!(output_in(directory.path(), "root"), format!("there\n{expected}"));
+    assert_eq!(fs::read_to_string(path("new")).unwrap(), "mine");
 }

@@ -28,6 +28,7 @@ const CASES: &[Case] = &[
     ("in_a_jail_there_is_nobody_and_nothing", in_jail::there_is_nobody_and_nothing),
     ("a_jail_with_a_second_thread_is_refused", in_jail::a_second_thread_is_refused),
     ("a_jail_has_the_directory_of_sockets_and_no_other", in_jail::only_the_sockets_are_there),
+    ("a_jail_with_a_root_has_its_files_and_nothing_that_runs", in_jail::files_of_the_root_only),
     ("each_forbidden_call_ends_the_process", filtered::each_forbidden_call_ends_the_process),
     ("what_is_allowed_goes_on", filtered::what_is_allowed_goes_on),
     ("a_forbidden_call_of_a_vmm_is_named", vmm_process::a_forbidden_call_of_a_vcpu_is_named),
