@@ -6,6 +6,7 @@
 
 mod create;
 mod delete;
+mod features;
 mod kill;
 mod list;
 mod log;
@@ -38,9 +39,12 @@ Examples:
 
 Exit status: 0, or 1 with a message; `run` and `exec` give the program's own.";
 
+/// As other runtimes have it, for those who parse it.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0");
+
 /// An OCI runtime (runtime specification 1.2): turns a bundle into a process
 #[derive(Debug, Parser)]
-#[command(name = "carve oci", bin_name = "carve oci", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "carve oci", bin_name = "carve oci", version = VERSION, arg_required_else_help = true, after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Where the containers' state is kept [default: /run/carve-oci, or below $XDG_RUNTIME_DIR without root]
     #[arg(long, value_name = "DIR")]
@@ -79,6 +83,8 @@ enum Verb {
     List(list::Args),
     /// Write a default config.json
     Spec(spec::Args),
+    /// Print what this runtime can do, as JSON
+    Features(features::Args),
 }
 
 /// What a verb ends with: the process's exit status.
@@ -142,6 +148,7 @@ fn carry_out(args: Args) -> Outcome {
         Verb::Run(args) => run::run(&runtime, args),
         Verb::List(args) => list::run(&runtime, &args),
         Verb::Spec(args) => spec::run(&args),
+        Verb::Features(args) => features::run(&args),
     }
 }
 

@@ -23,10 +23,12 @@ use crate::hooks::{HookState, Hooks};
 use crate::seccomp::{Filter, SeccompError};
 
 pub(crate) use devices::{DeviceKind, DevicePlan};
+#[cfg(test)]
+pub(crate) use mount_options::is_mount_word;
 pub(crate) use mounts::{MountKind, MountPlan};
 pub(crate) use namespaces::Namespaces;
 pub(crate) use number_list::number_list;
-pub(crate) use process::{Capabilities, ProcessPlan, RlimitPlan};
+pub(crate) use process::{Capabilities, ProcessPlan, RlimitPlan, all_capabilities};
 pub(crate) use scheduling::MemoryPolicy;
 pub(crate) use sysctl::SysctlPlan;
 

@@ -124,6 +124,12 @@ fn flag(option: &str) -> Option<Change> {
     })
 }
 
+/// Whether a word is known, and no data for a filesystem.
+#[cfg(test)]
+pub(crate) fn is_mount_word(word: &str) -> bool {
+    MountOptions::parse([&word.to_owned()]).is_ok_and(|parsed| parsed.data.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,7 @@
 mod create;
 mod delete;
 mod error;
+mod features;
 mod kill;
 mod process;
 mod record;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 
 pub use create::{Create, Created};
 pub use error::RuntimeError;
+pub use features::features;
 pub use kill::parse_signal;
 pub use state::{State, Status};
 
