@@ -57,10 +57,14 @@ pub(crate) fn open() -> io::Result<(Channel, Dev)> {
         let dev = args.nth(1).map_or(Dev::Kernel, |path| Dev::Directory(PathBuf::from(path)));
         return Ok((Channel::new(above_stdio(inherited::adopt(number)?)?), dev));
     }
+    Ok((connect()?, Dev::Kernel))
+}
+
+fn connect() -> io::Result<Channel> {
     let mut tries = 1;
     loop {
         match vsock::connect(HOST_CID, ENGINE_PORT) {
-            Ok(socket) => return Ok((Channel::new(above_stdio(socket)?), Dev::Kernel)),
+            Ok(socket) => return Ok(Channel::new(above_stdio(socket)?)),
             Err(error) if tries == TRIES => return Err(error),
             Err(_) => {
                 tries += 1;
@@ -95,6 +99,17 @@ impl Channel {
             outgoing: Vec::with_capacity(HEADER + CHUNK),
             sent: 0,
         }
+    }
+
+    /// A new connection in place of one that is gone, with what was on its way.
+    ///
+    /// # Errors
+    /// The last answer of the kernel when the engine could not be reached for about two seconds.
+    pub(crate) fn connect_again(&mut self) -> Result<(), ChannelError> {
+        *self = connect().map_err(|error| {
+            ChannelError::Socket(Errno::from_io_error(&error).unwrap_or(Errno::CONNRESET))
+        })?;
+        Ok(())
     }
 
     /// The socket, to poll on.

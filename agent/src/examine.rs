@@ -3,19 +3,24 @@
 use std::fs::{File, OpenOptions, read_to_string};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agent::protocol::{HOST_CID, Network};
-use agent::self_test::{BLOCK, GUEST, HOST, Line, PREFIX};
+use agent::self_test::{BLOCK, GUEST, HOST, Line, PREFIX, VSOCK_PORT};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
+use rustix::net::{RecvFlags, recv};
+use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use rustix::time::Timespec;
 
 use crate::mounts::Dev;
 use crate::sys::vsock;
-use crate::{log, mounts, network};
+use crate::{log, mounts, network, reseed};
 
 /// A name, and what finds out.
 type Check = (&'static str, fn() -> Result<String, String>);
@@ -59,12 +64,64 @@ fn examine() -> Result<(), String> {
         let took_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         say(Line::Check { name: name.to_owned(), finding, took_us })?;
     }
+    let mut life = Life::begin();
     for number in 1..=TICKS {
-        sleep(TICK);
+        if life.goes_on_as_a_copy_within(TICK) {
+            let start = Instant::now();
+            let finding = reseed_generator();
+            let took_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+            say(Line::Check { name: "reseed".to_owned(), finding, took_us })?;
+            life = Life::begin();
+        }
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         say(Line::Tick { number, wall_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX) })?;
     }
     Ok(())
+}
+
+/// The connection by whose end the guest learns that it goes on from a snapshot, where the host has taken it.
+struct Life(Option<OwnedFd>);
+
+impl Life {
+    fn begin() -> Self {
+        Self(vsock::connect(HOST_CID, VSOCK_PORT).ok())
+    }
+
+    /// Waits, and says whether the machine was restored meanwhile.
+    fn goes_on_as_a_copy_within(&mut self, time: Duration) -> bool {
+        let Some(socket) = &self.0 else {
+            sleep(time);
+            return false;
+        };
+        let time = Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
+        let said = poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&time));
+        if said != Ok(1) {
+            return false;
+        }
+        let mut byte = [0];
+        match recv(socket, &mut byte, RecvFlags::DONTWAIT) {
+            Err(error) if reseed::is_sign_of_a_copy(error) => true,
+            // The host has left, or says what nobody asked for.
+            _ => {
+                self.0 = None;
+                false
+            }
+        }
+    }
+}
+
+/// Draws a number before and after.
+fn reseed_generator() -> Result<String, String> {
+    let before = random_number()?;
+    let bytes = reseed::reseed().map_err(|e| e.to_string())?;
+    let after = random_number()?;
+    Ok(format!("{after:016x} instead of {before:016x}, with {bytes} bytes of the host's"))
+}
+
+fn random_number() -> Result<u64, String> {
+    let mut bytes = [0; 8];
+    getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|e| format!("cannot draw a number: {e}"))?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 /// Runs on each processor in turn.

@@ -8,7 +8,8 @@
 //! One thread, one poll loop, few pages: where the guest's kernel is emulated a system call costs about 0.4 ms and a
 //! page fault 2 to 10 ms, so every step says what it needs and no more. Whatever fails after the connection stands
 //! is told to the engine as [`FromAgent::Failed`]; before that, to the kernel log. The machine is powered off on
-//! every path. With the word `self_test=1` on the kernel's command line there is no engine: the agent examines the
+//! every path, but for one: a connection that is reset before `Start` is that of a machine which goes on from a snapshot, so
+//! the agent gives it random numbers of its own (`reseed`) and connects again. With the word `self_test=1` on the kernel's command line there is no engine: the agent examines the
 //! machine (`examine`).
 #![cfg_attr(not(test), no_main)]
 
@@ -22,6 +23,7 @@ mod netlink;
 mod network;
 mod power;
 mod relay;
+mod reseed;
 mod root;
 #[cfg(test)]
 mod skip;
@@ -120,7 +122,14 @@ fn serve(channel: &mut Channel, dev: &Dev, disk: &mut Disk) -> Result<(), Stop> 
 /// Waits for the one message that may come first.
 fn wait_for_start(channel: &mut Channel) -> Result<Box<Start>, Stop> {
     loop {
-        match channel.wait_next()? {
+        let message = match channel.wait_next() {
+            Err(ChannelError::Socket(error)) if reseed::is_sign_of_a_copy(error) => {
+                go_on_as_a_copy(channel)?;
+                continue;
+            }
+            message => message?,
+        };
+        match message {
             ToAgent::Start(start) => return Ok(start),
             ToAgent::Shutdown => return Err(Stop::Shutdown),
             ToAgent::Stats => {
@@ -132,6 +141,14 @@ fn wait_for_start(channel: &mut Channel) -> Result<Box<Start>, Stop> {
             }
         }
     }
+}
+
+/// The machine has been restored from a snapshot, and there may be others like it.
+fn go_on_as_a_copy(channel: &mut Channel) -> Result<(), Stop> {
+    reseed::reseed().map_err(|e| failed(&format!("cannot reseed the random generator: {e}")))?;
+    channel.connect_again()?;
+    channel.queue(&FromAgent::Ready)?;
+    Ok(channel.flush_all()?)
 }
 
 /// Everything between `Start` and the app's first instruction.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! self-test check NAME ok|failed MICROSECONDS FINDING…     once for each check
+//! self-test check reseed ok MICROSECONDS FINDING…          once in a machine that goes on from a snapshot
 //! self-test tick NUMBER MILLISECONDS                       then ten times a second, with the guest's wall clock
 //! ```
 
@@ -17,6 +18,9 @@ const WORD: &str = "self-test";
 pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 77, 77, 1);
 /// The guest's.
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 77, 77, 2);
+/// The host's vsock port where something may wait for the guest to connect: the end of this connection tells the guest that
+/// it goes on from a snapshot.
+pub const VSOCK_PORT: u32 = 1025;
 /// Length of their network's prefix, in bits.
 pub const PREFIX: u8 = 24;
 /// Bytes of a block. The guest reads the first one of its disk, and writes the second one: the first with all bits turned.

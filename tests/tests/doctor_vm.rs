@@ -35,6 +35,7 @@ fn the_report_has_each_check_of_a_guest_with_its_figures() {
         "disk's file",
         "restore",
         "clock after it",
+        "random numbers",
     ] {
         assert_eq!(find("soft", what)["outcome"], "ok", "{what}");
     }

@@ -232,7 +232,7 @@ impl RunningVm {
     }
 
     /// Tells the guest that it is a copy of another from now on (a new generation id), so that it reseeds its random
-    /// generator. One without ACPI does not hear of it.
+    /// generator. One without ACPI does not hear of it; our agent goes by the end of its connection.
     ///
     /// # Errors
     /// The host gives no random bytes, or cannot signal the interrupt.

@@ -1,12 +1,14 @@
 //! The guest kernel, with the agent that examines its machine; then a snapshot of it, and a machine that goes on from
 //! there.
 
-use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{fs, io};
 
-use agent::self_test::{BLOCK, Line, VARIABLE};
+use agent::self_test::{BLOCK, Line, VARIABLE, VSOCK_PORT};
 
 use super::machine::carve;
 use super::report::Check;
@@ -19,6 +21,8 @@ const LOSS_MS: i128 = 2000;
 const SKEW_OF_PATIENCE: u32 = 30;
 /// The root of the machine's jail.
 const JAIL: &str = "jail";
+/// The directory of the socket device's sockets.
+const SOCKETS: &str = "sockets";
 /// RAM in MiB.
 const MEMORY: &str = "128";
 /// Ticks before the snapshot, so that it is of a machine that has been running.
@@ -56,6 +60,7 @@ impl LinuxGuest<'_> {
         let whole = [&pattern[..], &[0; BLOCK * 15]].concat();
         fs::write(&disk, whole).map_err(|e| ("disk", format!("cannot write {}: {e}", disk.display())))?;
 
+        let _life = self.wait_for_guest().map_err(|e| ("vsock", e))?;
         let started = self.site.start(&mut self.boot(&disk));
         let mut machine = started.map_err(|e| ("boot", e))?;
         let mut line = machine.wait_for(self.patience, Line::parse).map_err(|e| ("boot", e))?;
@@ -80,18 +85,53 @@ impl LinuxGuest<'_> {
         let last = machine.kill().iter().filter_map(|line| tick(line)).max().unwrap_or(ticked);
         checks.push(self.written(&disk, &pattern));
 
-        let mut restored = self.site.start(&mut self.restore()).map_err(|e| ("restore", e))?;
-        let next =
-            restored.wait_for(self.patience, |text| Line::parse(text).filter(|_| tick(text).is_some()));
-        let next = next.map_err(|e| ("restore", e))?;
-        let took = restored.age();
-        let Line::Tick { number, .. } = &next else { return Ok(()) };
-        let goes_on =
-            format!("tick {number} of a new machine after {last} of the old one; from the command to it");
-        let goes_on = if *number > last { Ok(goes_on) } else { Err(goes_on) };
-        checks.push(Check::new(self.engine, "restore", goes_on).took(took));
-        checks.push(self.clock("clock after it", skew_ms(&next), skew, LOSS_MS));
+        let copy = self.start_copy().map_err(|e| ("restore", e))?;
+        let goes_on = format!(
+            "tick {} of a new machine after {last} of the old one; from the command to it",
+            copy.tick
+        );
+        let goes_on = if copy.tick > last { Ok(goes_on) } else { Err(goes_on) };
+        checks.push(Check::new(self.engine, "restore", goes_on).took(copy.took));
+        checks.push(self.clock("clock after it", copy.skew, skew, LOSS_MS));
+        let other = self.start_copy().map_err(|e| ("another copy", e))?;
+        checks.push(Check::new(self.engine, "random numbers", judge_random(&copy.number, &other.number)));
         Ok(())
+    }
+
+    /// Where the guest's connection arrives by whose end it learns that it is a copy. It waits there unanswered.
+    fn wait_for_guest(&self) -> Result<UnixListener, String> {
+        let (directory, path) = (self.path(SOCKETS), self.vsock(&format!("_{VSOCK_PORT}")));
+        let listen = || {
+            fs::create_dir(&directory)?;
+            let listener = UnixListener::bind(&path)?;
+            // The VMM's user has to come here and write.
+            fs::set_permissions(&directory, fs::Permissions::from_mode(0o711))?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
+            Ok(listener)
+        };
+        listen().map_err(|e: io::Error| format!("cannot listen at {}: {e}", path.display()))
+    }
+
+    /// The socket device's socket, or the one for a port of it.
+    fn vsock(&self, port: &str) -> PathBuf {
+        self.path(SOCKETS).join(format!("v{port}"))
+    }
+
+    /// Starts a machine from the snapshot, hears what it says first, and ends it.
+    fn start_copy(&self) -> Result<Copy, String> {
+        let mut machine = self.site.start(&mut self.restore())?;
+        let (mut first, mut drawn) = (None, None);
+        loop {
+            match machine.wait_for(self.patience, Line::parse)? {
+                Line::Check { finding, .. } => drawn = Some(finding?),
+                line @ Line::Tick { number, .. } => {
+                    first.get_or_insert((number, skew_ms(&line), machine.age()));
+                }
+            }
+            if let (Some((tick, skew, took)), Some(number)) = (first, &drawn) {
+                return Ok(Copy { tick, skew, took, number: number.clone() });
+            }
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -108,7 +148,7 @@ impl LinuxGuest<'_> {
         let mut boot = carve(&["vm", "boot", "--engine", self.engine, "--cpus", &cpus, "--memory", MEMORY]);
         boot.args(["--cmdline", &words, "--rng"]).arg("--kernel").arg(&self.kernel);
         boot.arg("--initrd").arg(&self.initramfs).arg("--disk").arg(disk);
-        boot.arg("--vsock").arg(self.path("vsock")).arg("--api-sock").arg(self.path("api"));
+        boot.arg("--vsock").arg(self.vsock("")).arg("--api-sock").arg(self.path("api"));
         boot.arg("--jail-root").arg(self.path(JAIL));
         if let Ok(tap) = self.tap {
             boot.arg("--net").arg(format!("tap={tap}"));
@@ -128,7 +168,7 @@ impl LinuxGuest<'_> {
 
     fn restore(&self) -> Command {
         // The old machine's socket may still be there.
-        let _ = fs::remove_file(self.path("vsock"));
+        let _ = fs::remove_file(self.vsock(""));
         let mut command = carve(&["vm", "restore"]);
         files(&mut command, &self.path(JAIL));
         command
@@ -171,6 +211,27 @@ impl LinuxGuest<'_> {
 /// Adds the snapshot's files, which are in `dir`.
 fn files<'c>(command: &'c mut Command, dir: &Path) -> &'c mut Command {
     command.arg("--state").arg(dir.join("state")).arg("--memory").arg(dir.join("memory"))
+}
+
+/// What a machine that was started from the snapshot says first.
+struct Copy {
+    tick: u64,
+    /// Milliseconds by which its clock was ahead of the host's.
+    skew: i128,
+    /// From the command to the tick.
+    took: Duration,
+    /// A random number, and what the guest says about it.
+    number: String,
+}
+
+/// Whether two copies draw different numbers.
+fn judge_random(one: &str, other: &str) -> Result<String, String> {
+    match (one.split(' ').next(), other.split(' ').next()) {
+        (Some(one), Some(other)) if one != other => {
+            Ok(format!("two copies draw different ones: {one} and {other}"))
+        }
+        _ => Err(format!("two copies draw the same: {one}; {other}")),
+    }
 }
 
 /// By how many milliseconds the guest's clock is ahead of the host's, by a line that is a tick.
