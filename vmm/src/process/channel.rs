@@ -122,9 +122,9 @@ impl Channel {
         let received = loop {
             match recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags) {
                 Ok(received) => break received,
-                Err(rustix::io::Errno::INTR) => {}
+                // The other end is gone and had not read all. That is said once, before what it sent.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 Err(rustix::io::Errno::AGAIN) => return Ok(Received::Nothing),
-                Err(rustix::io::Errno::CONNRESET) => return Ok(Received::End),
                 Err(error) => return Err(error.into()),
             }
         };
@@ -195,6 +195,17 @@ mod tests {
         drop(child);
         assert!(matches!(parent.try_receive::<String>(9).unwrap(), Received::End));
         assert!(parent.send(&"anybody there?", &[]).is_err());
+    }
+
+    #[test]
+    fn what_the_other_end_said_last_arrives_though_it_did_not_listen() {
+        let (parent, child) = ends();
+        parent.send(&"stop", &[]).unwrap();
+        child.send(&"ended", &[]).unwrap();
+        drop(child);
+        let last = parent.try_receive::<String>(9).unwrap();
+        assert!(matches!(last, Received::Message(text, _) if text == "ended"));
+        assert!(matches!(parent.try_receive::<String>(9).unwrap(), Received::End));
     }
 
     #[test]
