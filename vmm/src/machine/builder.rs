@@ -8,10 +8,12 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::devices::{DeviceError, Devices};
 use super::platform::{self, Platform, Start};
 use super::running::Kept;
+use super::settling::Settling;
 use super::vcpus::Kickers;
 use super::{Opened, Requests, RunningVm};
 use crate::boot::{self, BootError, Cmdline, Consoles, Entry, Hardware, Kernel};
@@ -67,6 +69,7 @@ pub struct Vm {
     pub(super) event_loop: EventLoop,
     pub(super) events: Arc<dyn EventSink>,
     pub(super) uses_terminal: bool,
+    pub(super) settling: Settling,
     pub(super) kept: Kept,
     /// Whether each thread confines itself before it does anything.
     pub(super) confined: bool,
@@ -108,7 +111,8 @@ impl Vm {
         let ram = Ram::of(config.memory_backing);
         let (machine, event_loop, devices) = devices.into_running(Kickers::of(&cpus))?;
         let kept = Kept::new(opened, config.clone(), memory, ram, platform, devices)?;
-        Ok(Self::assemble(cpus, machine, event_loop, kept, events))
+        let settling = Settling::begin(Instant::now(), opened.code());
+        Ok(Self::assemble(cpus, machine, event_loop, settling, kept, events))
     }
 
     /// Builds the machine of `snapshot`, whose memory is in the file `memory`. That file must stay as it is while the
@@ -158,19 +162,21 @@ impl Vm {
         devices.renew_generation()?;
         let (machine, event_loop, devices) = devices.into_running(Kickers::of(&cpus))?;
         let kept = Kept::new(opened, snapshot.config, memory, Ram::Private(file), platform, devices)?;
-        Ok(Self::assemble(cpus, machine, event_loop, kept, events))
+        let settling = Settling::begin(Instant::now(), opened.code());
+        Ok(Self::assemble(cpus, machine, event_loop, settling, kept, events))
     }
 
     fn assemble(
         cpus: Vec<Box<dyn CpuEngine>>,
         machine: Machine,
         event_loop: EventLoop,
+        settling: Settling,
         kept: Kept,
         events: Arc<dyn EventSink>,
     ) -> Self {
         let uses_terminal = kept.config().uses_terminal();
         events.record(BootEvent::now(Milestone::VcpusReady));
-        Self { cpus, machine, event_loop, events, uses_terminal, kept, confined: false }
+        Self { cpus, machine, event_loop, events, uses_terminal, settling, kept, confined: false }
     }
 
     /// Has snapshots and clients see `config`: in this process, what the machine has of the host can have other names.

@@ -1,12 +1,15 @@
-//! The thread of the event loop, which drives all devices, and how it is held and ended.
+//! The thread of the event loop, which drives all devices, and how it is held and ended. In between it sees to it that the
+//! VMM comes to rest ([`super::settling`]).
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 
 use super::running::{raise, signal};
+use super::settling::Settling;
 use crate::cpu::CpuError;
 use crate::cpu::confinement::Confinement;
 use crate::seccomp::ThreadKind;
@@ -58,11 +61,15 @@ pub(super) struct EventThread {
 }
 
 impl EventThread {
-    /// Runs `event_loop` on a thread named `vmm`.
+    /// Runs `event_loop` on a thread named `vmm`, which attends to `settling` in between.
     ///
     /// # Errors
     /// The host gives no thread or descriptor.
-    pub(super) fn spawn(mut event_loop: EventLoop, confined: bool) -> Result<Self, CpuError> {
+    pub(super) fn spawn(
+        mut event_loop: EventLoop,
+        mut settling: Settling,
+        confined: bool,
+    ) -> Result<Self, CpuError> {
         let gate =
             Arc::new(Gate { phase: Mutex::new(Phase::Running), changed: Condvar::new(), event: signal()? });
         event_loop.add_subscriber(Box::new(AtGate(gate.clone())));
@@ -73,9 +80,10 @@ impl EventThread {
                 return;
             }
             while *watched.phase() != Phase::Quit {
-                if let Err(error) = event_loop.run() {
+                if let Err(error) = event_loop.run_with_timeout(settling.due_in_ms(Instant::now())) {
                     tracing::error!(%error, "the event loop stumbled");
                 }
+                settling.attend(Instant::now());
             }
         };
         let builder = thread::Builder::new().name("vmm".into()).stack_size(STACK);
@@ -131,10 +139,16 @@ mod tests {
     use event_manager::EventManager;
 
     use super::*;
+    use crate::sys::code_pages::CodePages;
 
     #[test]
     fn it_is_held_released_and_ended() {
-        let thread = EventThread::spawn(EventManager::new().unwrap(), false).unwrap();
+        let thread = EventThread::spawn(
+            EventManager::new().unwrap(),
+            Settling::begin(Instant::now(), CodePages::find().unwrap()),
+            false,
+        );
+        let thread = thread.unwrap();
         for _ in 0..100 {
             thread.hold();
             assert_eq!(*thread.gate.phase(), Phase::Held);

@@ -16,6 +16,7 @@ mod plan;
 mod platform;
 mod requests;
 mod running;
+mod settling;
 mod statistics;
 mod vcpus;
 

@@ -8,8 +8,9 @@ use crate::config::Engine;
 use crate::cpu::host_cpu::HostCpu;
 use crate::kvm::Host;
 use crate::snapshot::{SnapshotError, memory};
+use crate::sys::code_pages::{CodePages, SMAPS};
 
-/// KVM, what the CPU is, and which pages of this process are its own.
+/// KVM, what the CPU is, which pages of this process are its own, and which are code.
 #[derive(Debug)]
 pub(crate) struct Opened {
     /// KVM.
@@ -17,6 +18,7 @@ pub(crate) struct Opened {
     /// The CPU.
     pub(crate) cpu: HostCpu,
     pages: File,
+    code: CodePages,
 }
 
 impl Opened {
@@ -26,7 +28,14 @@ impl Opened {
     /// KVM is absent or refused, or there is no /proc.
     pub(crate) fn now() -> Result<Self, BuildError> {
         let cpu = HostCpu::read();
-        Ok(Self { kvm: Host::open_on(&cpu)?, cpu, pages: memory::page_map()? })
+        let (pages, code) =
+            (memory::page_map()?, CodePages::find().map_err(SnapshotError::file("read", SMAPS.as_ref()))?);
+        Ok(Self { kvm: Host::open_on(&cpu)?, cpu, pages, code })
+    }
+
+    /// Where this process's code is.
+    pub(crate) fn code(&self) -> CodePages {
+        self.code.clone()
     }
 
     /// What `engine` stands for on this host.

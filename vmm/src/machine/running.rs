@@ -89,7 +89,7 @@ impl RunningVm {
     pub(super) fn start(vm: Vm, paused: bool) -> Result<Self, BuildError> {
         let ended = signal()?;
         let terminal = vm.uses_terminal.then(RawTerminal::enter);
-        let event_thread = EventThread::spawn(vm.event_loop, vm.confined)?;
+        let event_thread = EventThread::spawn(vm.event_loop, vm.settling, vm.confined)?;
         let vcpus = Vcpus::spawn(
             vm.cpus,
             &vm.kept.config.cpu_affinity,

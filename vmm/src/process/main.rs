@@ -17,6 +17,7 @@ use crate::cpu::CpuError;
 use crate::events::{BootEvent, Milestone};
 use crate::machine::{RunningVm, VmExit};
 use crate::sys::close_range::close_inherited;
+use crate::sys::heap;
 use crate::sys::signals::ignore_interrupts;
 use crate::sys::violation;
 
@@ -36,6 +37,7 @@ pub fn main(logs: Box<dyn LogControl>) -> ExitCode {
 }
 
 fn serve(start: BootEvent, logs: Box<dyn LogControl>) -> io::Result<()> {
+    heap::set_up();
     close_inherited()?;
     // Whatever happens to the parent, the guest does not outlive it: a parent that is gone by now has closed the channel.
     set_parent_process_death_signal(Some(Signal::KILL))?;

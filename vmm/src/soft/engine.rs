@@ -36,6 +36,7 @@ use crate::cpu::{Action, CpuEngine, CpuError, Death, Exit, Kick, Left, Saved, re
 use crate::kvm::{KvmError, Ring3, Ring3Exit, Ring3State, SyscallMsrs};
 use crate::memory::GuestMemory;
 use crate::profile::{Counters, Profile};
+use crate::sys::heap;
 use crate::sys::tsc::tsc;
 
 /// Instructions of ring 3 to interpret before a native entry.
@@ -201,6 +202,7 @@ impl SoftCpu {
         }
         if done - before < IDLE_INSTRUCTIONS {
             self.interpreter.cache.release(&mut self.interpreter.cpu);
+            heap::trim();
         }
         self.idle = (now, done);
     }

@@ -6,7 +6,9 @@
 )]
 
 pub(crate) mod close_range;
+pub(crate) mod code_pages;
 pub(crate) mod file_ring;
+pub(crate) mod heap;
 pub(crate) mod inherited;
 pub(crate) mod iovec;
 pub(crate) mod namespaces;

@@ -35,6 +35,7 @@ const CASES: &[Case] = &[
     ("a_vmm_runs_a_guest_to_its_end", vmm_process::runs_a_guest_to_its_end),
     ("a_vmm_serves_clients_and_goes_on_from_its_snapshot", vmm_process::serves_clients_and_is_restored),
     ("a_vmm_ends_with_its_parent", vmm_process::a_vmm_ends_with_its_parent),
+    ("a_vmm_gives_code_back", vmm_process::a_vmm_gives_code_back),
 ];
 
 fn main() -> ExitCode {

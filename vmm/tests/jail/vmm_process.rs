@@ -153,3 +153,24 @@ pub(super) fn a_vmm_ends_with_its_parent() {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// Resident code of a process in KiB.
+fn resident_code(pid: u32) -> u64 {
+    let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let code = smaps.split_inclusive("VmFlags").filter(|mapping| mapping.contains(" r-xp "));
+    let rss = code.filter_map(|mapping| mapping.lines().find_map(|line| line.strip_prefix("Rss:")));
+    rss.map(|rss| rss.trim().trim_end_matches(" kB").parse::<u64>().unwrap()).sum()
+}
+
+pub(super) fn a_vmm_gives_code_back() {
+    let (_directory, config) = machine(&LOOP_FOR_EVER);
+    let machine = spawn(&config, &Arc::default());
+    let before = resident_code(machine.pid());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while resident_code(machine.pid()) > before * 3 / 4 {
+        assert!(Instant::now() < deadline, "{} of {before} KiB are left", resident_code(machine.pid()));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    machine.request_stop();
+    assert_eq!(machine.wait().unwrap(), VmExit::Stopped, "it went on without");
+}

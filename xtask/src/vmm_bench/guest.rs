@@ -1,10 +1,12 @@
-//! The guests: one of a few instructions, and a Linux that does nothing.
+//! The guests: one of a few instructions, a Linux that does nothing, and one that uses its devices.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::command::run;
 use crate::cpio::{Entry, archive};
 use crate::workspace;
 
@@ -12,7 +14,7 @@ use crate::workspace;
 const BUSYBOX: &str = "/bin/busybox";
 /// Says that it runs, and then sleeps.
 const INIT: &str = "#!/busybox sh\necho READY\nexec /busybox sleep 1000000\n";
-/// What both guests print first.
+/// What all guests print first.
 pub(super) const MARK: u8 = b'R';
 
 /// In 32-bit protected mode: `mov dx, 0x3f8; mov al, 'R'; out dx, al; mov al, '\n'; out dx, al`, then reset by keyboard
@@ -31,6 +33,8 @@ pub(super) struct Guests {
     pub(super) tiny: PathBuf,
     /// An initramfs for the guest kernel.
     pub(super) idle: PathBuf,
+    /// Another, whose program does what `guest-images/vmm-bench` says.
+    pub(super) traffic: PathBuf,
 }
 
 /// Writes them to `target/vmm-bench`.
@@ -48,7 +52,21 @@ pub(super) fn build() -> Result<Guests> {
         Entry { name: "busybox", mode: 0o755, data: &busybox },
     ];
     let idle = archive(&files).context("the guest's programs are too large for an initramfs")?;
-    Ok(Guests { tiny: write("tiny.elf", tiny())?, idle: write("idle.cpio", idle)? })
+    let traffic = archive(&[Entry { name: "init", mode: 0o755, data: &traffic(&out)? }])
+        .context("the guest's program is too large for an initramfs")?;
+    Ok(Guests {
+        tiny: write("tiny.elf", tiny())?,
+        idle: write("idle.cpio", idle)?,
+        traffic: write("traffic.cpio", traffic)?,
+    })
+}
+
+/// Compiles the program that uses the devices.
+fn traffic(out: &Path) -> Result<Vec<u8>> {
+    let program = out.join("traffic");
+    let source = workspace::root().join("guest-images/vmm-bench/traffic.c");
+    run(Command::new("cc").args(["-O2", "-Wall", "-static", "-s", "-o"]).arg(&program).arg(source))?;
+    fs::read(&program).with_context(|| format!("cannot read {}", program.display()))
 }
 
 /// An ELF file of one loaded segment and one note, which names the entry point (Xen's `XEN_ELFNOTE_PHYS32_ENTRY`).

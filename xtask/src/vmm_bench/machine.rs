@@ -28,8 +28,13 @@ impl Carve {
 
     /// `carve vm boot` of a Linux that says that it runs and then does nothing.
     pub(super) fn boot_idle(&self, engine: &str, memory_mib: u32) -> Command {
+        self.boot(&self.guests.idle, engine, memory_mib)
+    }
+
+    /// `carve vm boot` of a Linux with an initramfs.
+    pub(super) fn boot(&self, initrd: &Path, engine: &str, memory_mib: u32) -> Command {
         let mut command = self.vm("boot");
-        command.arg("--kernel").arg(&self.kernel).arg("--initrd").arg(&self.guests.idle);
+        command.arg("--kernel").arg(&self.kernel).arg("--initrd").arg(initrd);
         command.args(["--cmdline", "quiet", "--engine", engine, "--memory", &memory_mib.to_string()]);
         command
     }

@@ -10,6 +10,10 @@ pub(super) struct Resident {
     /// Outside of guest RAM, in MiB: all of it, and its share of what other processes map as well.
     pub(super) own_mib: f64,
     pub(super) own_share_mib: f64,
+    /// What of it no file holds: heap, stacks, tables that were written.
+    pub(super) anonymous_mib: f64,
+    /// What of it is code, constants and anything else that a file or a driver holds.
+    pub(super) of_files_mib: f64,
     /// Guest RAM in MiB.
     pub(super) guest_mib: f64,
 }
@@ -39,8 +43,11 @@ fn sum(smaps: &str) -> Resident {
             *(if is_guest { &mut resident.guest_mib } else { &mut resident.own_mib }) += kib / 1024.0;
         } else if let (Some(kib), false) = (kib(line, "Pss:"), is_guest) {
             resident.own_share_mib += kib / 1024.0;
+        } else if let (Some(kib), false) = (kib(line, "Anonymous:"), is_guest) {
+            resident.anonymous_mib += kib / 1024.0;
         }
     }
+    resident.of_files_mib = resident.own_mib - resident.anonymous_mib;
     resident
 }
 
@@ -64,11 +71,19 @@ Pss:                4096 kB
 7f20-7f30 rw-p 00000000 fe:00 13 /tmp/a.memory
 Rss:                1024 kB
 Pss:                 512 kB
+Anonymous:           512 kB
 7f40-7f50 rw-p 00000000 00:00 0
 Rss:                 512 kB
 Pss:                 512 kB
+Anonymous:           512 kB
 ";
-        let wanted = Resident { own_mib: 2.5, own_share_mib: 1.5, guest_mib: 5.0 };
+        let wanted = Resident {
+            own_mib: 2.5,
+            own_share_mib: 1.5,
+            anonymous_mib: 0.5,
+            of_files_mib: 2.0,
+            guest_mib: 5.0,
+        };
         assert_eq!(sum(smaps), wanted);
     }
 }

@@ -95,7 +95,8 @@ pub(crate) struct CacheStats {
 /// The cache.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    /// Numbers of blocks by address; empty until the first block is remembered.
+    /// Numbers of blocks by address, inverted: zero is [`NONE`], so that what nobody looks at takes no memory. Empty until
+    /// the first block is remembered.
     slots: Vec<u32>,
     blocks: Vec<Block>,
     /// The block that ran last, which knows what tends to come next.
@@ -163,7 +164,7 @@ impl Cache {
 
     /// Finds the block where no link leads to it, and links it.
     fn find_by_address(&mut self, cpu: &mut Cpu, wanted: Wanted) -> Step<&[Op]> {
-        let known = self.slots.get(slot_of(wanted.start)).copied().unwrap_or(NONE);
+        let known = self.slots.get(slot_of(wanted.start)).map_or(NONE, |inverted| !inverted);
         let number = match self.blocks.get(known as usize) {
             Some(block)
                 if block.start == wanted.start
@@ -243,9 +244,9 @@ impl Cache {
             user: wanted.user,
         });
         if self.slots.is_empty() {
-            self.slots.resize(SLOTS, NONE);
+            self.slots = vec![!NONE; SLOTS];
         }
-        self.slots[slot_of(wanted.start)] = number;
+        self.slots[slot_of(wanted.start)] = !number;
         Ok(Some(number))
     }
 
@@ -325,7 +326,7 @@ impl Cache {
         self.pages.clear();
         (0..self.blocks.len()).for_each(|number| self.retire(number));
         self.blocks.clear();
-        self.slots.fill(NONE);
+        self.slots.fill(!NONE);
         self.last = NONE;
         self.ops.clear();
         self.bytes.clear();
