@@ -53,6 +53,8 @@ pub(crate) enum Report {
     Failed(StepError),
     /// The program could not be executed: errno.
     NotExecuted(i32),
+    /// A go-between has cloned init, which has this id.
+    Cloned(i32),
 }
 
 /// The creator's end.

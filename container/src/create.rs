@@ -21,9 +21,10 @@ use crate::channel::{self, CreatorEnd, Order, Report};
 use crate::container::{Container, InitProcess, StartError};
 use crate::hooks::{self, HookError};
 use crate::init::{self, InitContext};
+use crate::join;
 use crate::plan::{Plan, PlanError};
 use crate::step::StepError;
-use crate::sys::{self, Cloned};
+use crate::sys::{self, CloneRequest, Cloned};
 
 /// What a container gets besides its bundle.
 #[derive(Debug)]
@@ -147,13 +148,32 @@ fn clone_init(
     let (creator_end, init_end) = channel::pair().map_err(|errno| CreateError::Clone(errno.into()))?;
     let v2_dir =
         cgroup.v2_dir().map(|dir| File::open(dir).map_err(|source| host_error(dir, source))).transpose()?;
-    let cloned = sys::clone3(plan.namespaces.clone_flags, v2_dir.as_ref().map(AsFd::as_fd));
-    match cloned.map_err(|errno| CreateError::Clone(errno.into()))? {
+    let mut joined = join::open(&plan.namespaces)?;
+    let cgroup_dir = v2_dir.as_ref().map(AsFd::as_fd);
+    let request =
+        CloneRequest { namespaces: plan.namespaces.clone_flags, cgroup: cgroup_dir, sibling: false };
+    let cloned = if join::needs_go_between(&plan.namespaces) {
+        let cloned = join::clone_inside(&joined, request)?;
+        joined.clear();
+        cloned
+    } else {
+        sys::clone3(request).map_err(|errno| CreateError::Clone(errno.into()))?
+    };
+    match cloned {
         Cloned::Parent { pid, pidfd } => Ok((pid, pidfd, creator_end)),
         Cloned::Child => {
             let CreateOptions { stdio, start_socket, die_with_parent, .. } = options;
             let stdio = [stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd()];
-            init::run(InitContext { plan, cgroup, channel: init_end, stdio, start_socket, die_with_parent })
+            let join = &joined;
+            init::run(InitContext {
+                plan,
+                cgroup,
+                channel: init_end,
+                join,
+                stdio,
+                start_socket,
+                die_with_parent,
+            })
         }
     }
 }
@@ -188,6 +208,7 @@ fn guide(plan: &Plan, cgroup: &Cgroup, pid: Pid, channel: &CreatorEnd) -> Result
                 order(channel, Order::Hooked)?;
             }
             Some(Report::Ready) => break,
+            Some(Report::Cloned(_)) => {}
             Some(Report::Failed(error)) => return Err(error.into()),
             Some(Report::NotExecuted(errno)) => return Err(not_executed(plan, errno)),
             None => return Err(CreateError::InitDied),
@@ -209,7 +230,7 @@ fn last_words(plan: &Plan, channel: &CreatorEnd) -> Option<CreateError> {
         match report {
             Report::Failed(error) => return Some(error.into()),
             Report::NotExecuted(errno) => return Some(not_executed(plan, errno)),
-            Report::Ready | Report::HooksDue | Report::Warning(_) => {}
+            Report::Ready | Report::HooksDue | Report::Cloned(_) | Report::Warning(_) => {}
         }
     }
     None

@@ -16,6 +16,7 @@ mod container;
 mod create;
 mod hooks;
 mod init;
+mod join;
 mod plan;
 pub mod runtime;
 pub mod seccomp;

@@ -1,6 +1,6 @@
 //! The fields of `config.json` that are not honoured yet, each refused by name.
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, Process, Spec};
+use oci_spec::runtime::{Linux, Mount, Process, Spec};
 
 use super::BundleError;
 
@@ -42,18 +42,10 @@ fn refuse_in_process(process: &Process) -> Result<(), BundleError> {
 
 fn refuse_in_linux(linux: &Linux) -> Result<(), BundleError> {
     refuse(linux.intel_rdt().is_some(), "linux.intelRdt", LATER)?;
-    refuse(linux.time_offsets().as_ref().is_some_and(|t| !t.is_empty()), "linux.timeOffsets", LATER)?;
     refuse(linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices", LATER)?;
     refuse(linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()), "linux.mountLabel", LATER)?;
     if let Some(seccomp) = linux.seccomp() {
         refuse(seccomp.listener_path().is_some(), "linux.seccomp.listenerPath", LATER)?;
-    }
-    for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
-        use LinuxNamespaceType::{Mount, Pid, Time, User};
-        let field = format!("linux.namespaces[{index}]");
-        refuse(namespace.typ() == Time, &field, "time namespaces are not supported; remove it")?;
-        let joins = namespace.path().is_some() && matches!(namespace.typ(), Mount | Pid | User);
-        refuse(joins, &field, "a namespace of this type can be made, but not joined by path")?;
     }
     Ok(())
 }
@@ -85,13 +77,10 @@ mod tests {
             (r#"{"process": {"apparmorProfile": "x", "user": {}, "cwd": "/"}}"#, "process.apparmorProfile"),
             (r#"{"process": {"selinuxLabel": "x", "user": {}, "cwd": "/"}}"#, "process.selinuxLabel"),
             (r#"{"linux": {"intelRdt": {}}}"#, "linux.intelRdt"),
-            (r#"{"linux": {"timeOffsets": {"boottime": {"secs": 1}}}}"#, "linux.timeOffsets"),
             (
                 r#"{"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"}}}"#,
                 "linux.seccomp.listenerPath",
             ),
-            (r#"{"linux": {"namespaces": [{"type": "time"}]}}"#, "linux.namespaces[0]"),
-            (r#"{"linux": {"namespaces": [{"type": "pid", "path": "/x"}]}}"#, "linux.namespaces[0]"),
         ];
         for (json, expected) in cases {
             let spec: Spec = serde_json::from_str(json).unwrap();

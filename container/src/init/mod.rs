@@ -28,6 +28,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::cgroup::Cgroup;
 use crate::channel::{InitEnd, Order, Report};
+use crate::join::{self, Joined};
 use crate::plan::Plan;
 use crate::step::{At, StepError};
 use crate::sys;
@@ -38,6 +39,8 @@ pub(crate) struct InitContext<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) cgroup: &'a Cgroup,
     pub(crate) channel: InitEnd,
+    /// Namespaces to join that it is not in yet.
+    pub(crate) join: &'a [Joined],
     pub(crate) stdio: [BorrowedFd<'a>; 3],
     /// Where others connect to have the program started, once the creator has detached.
     pub(crate) start_socket: Option<OwnedFd>,
@@ -73,8 +76,10 @@ fn set_up(context: &InitContext<'_>) -> Result<Program, Report> {
 fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
     let InitContext { plan, cgroup, channel, .. } = context;
     user::own_pipes(context.stdio, plan);
-    let kept = [Some(channel.as_fd()), context.start_socket.as_ref().map(AsFd::as_fd)];
-    parent::leave(context.stdio, &kept.into_iter().flatten().collect::<Vec<_>>())?;
+    let kept = [channel.as_fd()].into_iter().chain(context.start_socket.as_ref().map(AsFd::as_fd));
+    let kept = kept.chain(context.join.iter().map(|joined| joined.file.as_fd()));
+    parent::leave(context.stdio, &kept.collect::<Vec<_>>())?;
+    join::enter(context.join)?;
     namespaces::enter(plan, channel)?;
     sys::forbid_inspection().at("process", "PR_SET_DUMPABLE")?;
     names::set(plan)?;
@@ -82,7 +87,7 @@ fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
     scheduling::set_for_container(plan)?;
     let root = mounts::make(plan, cgroup)?;
     if let Some(devices) = &plan.devices {
-        devices::make(root.as_fd(), devices, plan.namespaces.new_user())?;
+        devices::make(root.as_fd(), devices, plan.namespaces.has_own_user())?;
     }
     working_directory::create(root.as_fd(), plan);
     mounts::finish(root.as_fd(), plan)?;
@@ -92,7 +97,7 @@ fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
         namespaces::wait_for_cgroup(channel)?;
         hooks::before_pivot(plan, channel)?;
     }
-    pivot_root::pivot(root)?;
+    pivot_root::enter(root, plan, channel)?;
     masked_paths::mask(&plan.masked_paths)?;
     readonly_paths::protect(&plan.readonly_paths)?;
     if !has_hooks {

@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use oci_spec::runtime::LinuxNamespaceType;
 use rustix::fs::{CWD, FileType, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -42,7 +43,9 @@ const COVERABLE_IN_PROC: [&str; 10] = [
 /// Attaches the root filesystem and makes all mounts in it; returns the root's descriptor.
 pub(super) fn make(plan: &Plan, cgroup: &Cgroup) -> Result<OwnedFd, StepError> {
     // Nothing that is mounted from here on shows on the host.
-    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).at(STEP, "/")?;
+    if !plan.namespaces.joins(LinuxNamespaceType::Mount) {
+        mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).at(STEP, "/")?;
+    }
     let rootfs = plan.rootfs.as_path();
     let root = clone_tree(rootfs, true).at("rootfs", rootfs.display())?;
     if plan.rootfs_propagation == libc::MS_PRIVATE {

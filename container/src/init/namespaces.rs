@@ -1,10 +1,9 @@
-//! Finishes the namespaces that clone3 made, and joins those that exist already.
+//! Finishes the namespaces that clone3 made, and makes those that it cannot.
 
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::AsFd;
 
-use oci_spec::runtime::LinuxNamespaceType;
 use rustix::thread::{Gid, Uid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space, set_thread_res_gid, set_thread_res_uid};
 
@@ -15,15 +14,16 @@ use crate::sys;
 
 const STEP: &str = "namespaces";
 
-/// Becomes root of a new user namespace, joins namespaces by path, brings up the loopback of a new network
-/// namespace and takes a session keyring of its own.
+/// Becomes root of its user namespace, makes a time namespace, brings up the loopback of a new network namespace and
+/// takes a session keyring of its own.
 pub(super) fn enter(plan: &Plan, channel: &InitEnd) -> Result<(), StepError> {
-    for (kind, path) in &plan.namespaces.join {
-        let file = File::open(path).at(STEP, path.display())?;
-        move_into_link_name_space(file.as_fd(), link_type(*kind)).at(STEP, path.display())?;
-    }
     if plan.namespaces.new_user() {
         channel.wait_for(Order::Mapped).at(STEP, "waiting for the id maps")?;
+    }
+    if let Some(offsets) = &plan.namespaces.new_time {
+        new_time(offsets)?;
+    }
+    if plan.namespaces.has_own_user() {
         set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).at(STEP, "group 0 of the user namespace")?;
         set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).at(STEP, "user 0 of the user namespace")?;
     }
@@ -46,15 +46,16 @@ pub(super) fn own_cgroup(plan: &Plan) -> Result<(), StepError> {
     Ok(())
 }
 
-fn link_type(kind: LinuxNamespaceType) -> Option<LinkNameSpaceType> {
-    Some(match kind {
-        LinuxNamespaceType::Network => LinkNameSpaceType::Network,
-        LinuxNamespaceType::Ipc => LinkNameSpaceType::InterProcessCommunication,
-        LinuxNamespaceType::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
-        LinuxNamespaceType::Cgroup => LinkNameSpaceType::ControlGroup,
-        // The others are refused before (bundle/unsupported.rs).
-        _ => return None,
-    })
+/// Makes a time namespace, sets its clocks while nobody is in it, and moves there (time_namespaces(7)). While this
+/// process has the ids of its creator, to which the files of its /proc/PID belong.
+fn new_time(offsets: &str) -> Result<(), StepError> {
+    sys::unshare_time().at(STEP, "time")?;
+    if !offsets.is_empty() {
+        fs::write("/proc/self/timens_offsets", offsets).at(STEP, "linux.timeOffsets")?;
+    }
+    let path = "/proc/self/ns/time_for_children";
+    let namespace = File::open(path).at(STEP, path)?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Time)).at(STEP, path)
 }
 
 fn join_keyring(id: &str) -> Result<(), StepError> {

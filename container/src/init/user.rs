@@ -31,7 +31,7 @@ pub(super) fn become_user(process: &ProcessPlan) -> Result<Option<String>, StepE
 /// stay whose they are.
 pub(super) fn own_pipes(streams: [BorrowedFd<'_>; 3], plan: &Plan) {
     let uid = plan.process.uid;
-    if uid == 0 || plan.namespaces.new_user() {
+    if uid == 0 || plan.namespaces.has_own_user() {
         return;
     }
     for stream in streams {

@@ -12,6 +12,7 @@ mod number_list;
 mod process;
 mod scheduling;
 mod sysctl;
+mod time_offsets;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ pub(crate) use devices::{DeviceKind, DevicePlan};
 #[cfg(test)]
 pub(crate) use mount_options::is_mount_word;
 pub(crate) use mounts::{MountKind, MountPlan};
-pub(crate) use namespaces::Namespaces;
+pub(crate) use namespaces::{NamespaceToJoin, Namespaces};
 pub(crate) use number_list::number_list;
 pub(crate) use process::{Capabilities, ProcessPlan, RlimitPlan, all_capabilities};
 pub(crate) use scheduling::MemoryPolicy;

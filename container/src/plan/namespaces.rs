@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
 
-use super::{PlanError, invalid};
+use super::{PlanError, invalid, time_offsets};
 
 /// Most id ranges a map may have (the kernel's own limit, user_namespaces(7)).
 const MAX_ID_RANGES: usize = 340;
@@ -17,10 +17,22 @@ pub(crate) struct Namespaces {
     pub(crate) clone_flags: u64,
     /// A cgroup namespace is made after the cgroup is joined, for its root is where its maker is at that moment.
     pub(crate) new_cgroup: bool,
-    /// Namespaces that exist already, by path.
-    pub(crate) join: Vec<(LinuxNamespaceType, PathBuf)>,
+    /// A new time namespace, with what to write to its `timens_offsets`: clone3 would put its child there at once, and
+    /// offsets can only be set while nobody is in it.
+    pub(crate) new_time: Option<String>,
+    /// Namespaces that exist already.
+    pub(crate) join: Vec<NamespaceToJoin>,
     /// The maps of a new user namespace.
     pub(crate) id_maps: Option<IdMaps>,
+}
+
+/// A namespace that exists already.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NamespaceToJoin {
+    pub(crate) kind: LinuxNamespaceType,
+    pub(crate) path: PathBuf,
+    /// Where config.json says so.
+    pub(crate) field: String,
 }
 
 /// The text of `uid_map` and `gid_map`.
@@ -35,26 +47,34 @@ impl Namespaces {
     pub(crate) fn new(linux: &Linux) -> Result<Self, PlanError> {
         let mut plan = Self::default();
         let mut seen = Vec::new();
-        for namespace in linux.namespaces().iter().flatten() {
+        for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
             let kind = namespace.typ();
+            let field = format!("linux.namespaces[{index}].path");
             if seen.contains(&kind) {
                 return Err(invalid("linux.namespaces", kind, "is listed twice"));
             }
             seen.push(kind);
             match (namespace.path(), kind) {
                 (Some(path), _) if !path.is_absolute() => {
-                    return Err(invalid("linux.namespaces", path.display(), "must be an absolute path"));
+                    return Err(invalid(field, path.display(), "must be an absolute path"));
                 }
-                (Some(path), _) => plan.join.push((kind, path.clone())),
+                (Some(path), _) => plan.join.push(NamespaceToJoin { kind, path: path.clone(), field }),
                 (None, LinuxNamespaceType::Cgroup) => plan.new_cgroup = true,
+                (None, LinuxNamespaceType::Time) => plan.new_time = Some(String::new()),
                 (None, _) => plan.clone_flags |= kind as u64,
             }
         }
-        if plan.clone_flags & LinuxNamespaceType::Mount as u64 == 0 {
+        if !plan.has_own(LinuxNamespaceType::Mount) {
             let reason = "a container needs a mount namespace; add {\"type\": \"mount\"}";
             return Err(invalid("linux.namespaces", "", reason));
         }
-        plan.id_maps = id_maps(linux, plan.clone_flags & LinuxNamespaceType::User as u64 != 0)?;
+        if let Some(offsets) = linux.time_offsets().as_ref().filter(|offsets| !offsets.is_empty()) {
+            plan.new_time = Some(time_offsets::plan(offsets, plan.new_time.is_some())?);
+        }
+        // One that is joined has its maps already; what is said of them here describes it.
+        if !plan.joins(LinuxNamespaceType::User) {
+            plan.id_maps = id_maps(linux, plan.clone_flags & LinuxNamespaceType::User as u64 != 0)?;
+        }
         Ok(plan)
     }
 
@@ -65,7 +85,17 @@ impl Namespaces {
 
     /// Whether the container does not share this namespace with the host.
     pub(crate) fn has_own(&self, kind: LinuxNamespaceType) -> bool {
-        self.clone_flags & kind as u64 != 0 || self.join.iter().any(|(joined, _)| *joined == kind)
+        self.clone_flags & kind as u64 != 0 || self.joins(kind)
+    }
+
+    /// Whether a namespace of this kind is joined.
+    pub(crate) fn joins(&self, kind: LinuxNamespaceType) -> bool {
+        self.join.iter().any(|joined| joined.kind == kind)
+    }
+
+    /// Whether the container's user ids are not the host's.
+    pub(crate) fn has_own_user(&self) -> bool {
+        self.has_own(LinuxNamespaceType::User)
     }
 
     /// Whether a new network namespace is made, whose loopback is ours to bring up.
@@ -135,6 +165,28 @@ mod tests {
     }
 
     #[test]
+    fn a_joined_user_namespace_has_its_own_maps() {
+        let plan = plan(
+            r#"{"namespaces": [{"type": "mount", "path": "/m"}, {"type": "user", "path": "/u"}],
+                "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}"#,
+        )
+        .unwrap();
+        assert!(plan.has_own_user() && !plan.new_user());
+        assert_eq!(plan.join[1].field, "linux.namespaces[1].path");
+        assert_eq!(plan.clone_flags, 0);
+    }
+
+    #[test]
+    fn a_time_namespace_is_not_for_clone3() {
+        let plan = plan(
+            r#"{"namespaces": [{"type": "mount"}, {"type": "time"}], "timeOffsets": {"boottime": {"secs": -5}}}"#,
+        )
+        .unwrap();
+        assert_eq!(plan.clone_flags, libc::CLONE_NEWNS as u64);
+        assert_eq!(plan.new_time.as_deref(), Some("boottime -5 0\n"));
+    }
+
+    #[test]
     fn id_maps_are_written_as_the_kernel_reads_them() {
         let plan = plan(
             r#"{"namespaces": [{"type": "mount"}, {"type": "user"}],
@@ -151,6 +203,9 @@ mod tests {
     fn contradictions_are_refused() {
         let cases = [
             r#"{"namespaces": []}"#,
+            r#"{"namespaces": [{"type": "mount"}], "timeOffsets": {"boottime": {"secs": 1}}}"#,
+            r#"{"namespaces": [{"type": "mount"}, {"type": "time", "path": "/x"}],
+                "timeOffsets": {"boottime": {"secs": 1}}}"#,
             r#"{"namespaces": [{"type": "mount"}, {"type": "mount"}]}"#,
             r#"{"namespaces": [{"type": "mount"}, {"type": "network", "path": "run/netns/x"}]}"#,
             r#"{"namespaces": [{"type": "mount"}, {"type": "user"}]}"#,

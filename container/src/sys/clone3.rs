@@ -15,8 +15,18 @@ pub(crate) enum Cloned {
     Parent { pid: Pid, pidfd: OwnedFd },
 }
 
-/// Clones the calling process into the namespaces given by `namespaces` (`CLONE_NEW…` bits) and, with `cgroup`
-/// (a descriptor of a cgroup v2 directory), directly into that cgroup.
+/// What to clone.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CloneRequest<'a> {
+    /// The namespaces that the child is in: `CLONE_NEW…` bits.
+    pub(crate) namespaces: u64,
+    /// A cgroup v2 directory, if the child starts in that group.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// The new process is a child of the caller's parent.
+    pub(crate) sibling: bool,
+}
+
+/// Clones the calling process.
 ///
 /// The child is a copy of the caller as with fork. The caller must be single-threaded, or the copy may hold locks
 /// nobody will ever release; `create` checks this.
@@ -24,18 +34,23 @@ pub(crate) enum Cloned {
 /// # Errors
 /// Those of clone3(2): EPERM without the right to make namespaces, ENOSPC or EUSERS when a namespace limit is
 /// reached, EAGAIN, ENOMEM.
-pub(crate) fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, Errno> {
+pub(crate) fn clone3(request: CloneRequest<'_>) -> Result<Cloned, Errno> {
+    let CloneRequest { namespaces, cgroup, sibling } = request;
     let mut pidfd: libc::c_int = -1;
     let mut flags = namespaces | libc::CLONE_PIDFD as u64;
     if cgroup.is_some() {
         flags |= CLONE_INTO_CGROUP;
+    }
+    if sibling {
+        flags |= libc::CLONE_PARENT as u64;
     }
     let args = libc::clone_args {
         flags,
         pidfd: (&raw mut pidfd).addr() as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
+        // A sibling has the caller's own.
+        exit_signal: if sibling { 0 } else { libc::SIGCHLD as u64 },
         stack: 0,
         stack_size: 0,
         tls: 0,

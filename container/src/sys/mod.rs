@@ -13,6 +13,7 @@ mod keyring;
 mod last_exec;
 mod loopback;
 mod mount_setattr;
+mod namespace_type;
 mod pidfd;
 mod scheduling;
 mod seccomp;
@@ -20,7 +21,7 @@ mod signals;
 mod stdio;
 mod unshare;
 
-pub(crate) use clone3::{Cloned, clone3};
+pub(crate) use clone3::{CloneRequest, Cloned, clone3};
 pub(crate) use close_range::{close_all_except, mark_all_cloexec};
 pub(crate) use dumpable::forbid_inspection;
 pub(crate) use ebpf::{EbpfInstruction, attach_device_program};
@@ -29,13 +30,14 @@ pub(crate) use keyring::join_session_keyring;
 pub(crate) use last_exec::{LastExec, LastStage, parse_failure};
 pub(crate) use loopback::bring_up_loopback;
 pub(crate) use mount_setattr::{MountAttr, mount_setattr};
+pub(crate) use namespace_type::namespace_type;
 pub(crate) use pidfd::send_signal;
 pub(crate) use scheduling::{SchedAttr, set_io_priority, set_memory_policy, set_personality, set_scheduler};
 pub(crate) use seccomp::{BpfInstruction, load_filter};
 pub(crate) use signals::kill;
 pub(crate) use signals::reset_signals;
 pub(crate) use stdio::{exit_now, replace_stdio};
-pub(crate) use unshare::unshare_cgroup;
+pub(crate) use unshare::{unshare_cgroup, unshare_time};
 
 use rustix::io::Errno;
 

@@ -15,16 +15,23 @@ mod cgroups;
 mod harness;
 mod isolation;
 mod lifecycle;
+mod namespaces;
 mod security;
 
 use harness::Case;
 
 fn main() {
-    let cases: Vec<Case> =
-        [basics::CASES, isolation::CASES, security::CASES, cgroups::CASES, lifecycle::CASES]
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
+    let cases: Vec<Case> = [
+        basics::CASES,
+        isolation::CASES,
+        security::CASES,
+        cgroups::CASES,
+        lifecycle::CASES,
+        namespaces::CASES,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+    .collect();
     harness::main(&cases);
 }
