@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Only these targets
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
-    /// Add what was found to be new to the kept corpus
+    /// Keep what was found: the smallest inputs that reach all that is reached become the corpus
     #[arg(long)]
     keep: bool,
 }
@@ -44,29 +44,73 @@ pub(crate) fn fuzz(args: &Args) -> Result<()> {
     if let Some(unknown) = args.targets.iter().find(|target| !all.contains(target)) {
         bail!("there is no target {unknown:?}; there are {}", all.join(", "));
     }
-    let tool = install()?;
+    let tool = Tool { program: install()?, folder };
     let chosen = if args.targets.is_empty() { &all } else { &args.targets };
     for target in chosen {
-        let kept = folder.join("corpus").join(target);
-        fs::create_dir_all(&kept).with_context(|| format!("cannot make {}", kept.display()))?;
-        let found = workspace::target("fuzz-corpus").join(target);
-        fs::create_dir_all(&found).with_context(|| format!("cannot make {}", found.display()))?;
-        say("fuzz", &format!("{target}, {} s", args.seconds));
-        let mut fuzz = Command::new(&tool);
-        fuzz.args(["fuzz", "run", "--fuzz-dir"]).arg(&folder).arg(target);
-        // New inputs go to the first directory.
-        fuzz.arg(if args.keep { &kept } else { &found }).arg(&kept).arg("--");
-        fuzz.arg(format!("-max_total_time={}", args.seconds)).args([
-            "-timeout=20",
-            "-rss_limit_mb=4096",
-            "-verbosity=0",
-        ]);
-        fuzz.current_dir(workspace::root()).env("RUSTUP_TOOLCHAIN", "nightly");
-        run(&mut fuzz)
-            .with_context(|| format!("the target {target} fails: its input is in fuzz/artifacts/{target}"))?;
+        tool.fuzz(target, args)?;
     }
     say("fuzz", &format!("{} targets, nothing found", chosen.len()));
     Ok(())
+}
+
+/// cargo-fuzz, and where the targets are.
+struct Tool {
+    program: PathBuf,
+    folder: PathBuf,
+}
+
+impl Tool {
+    /// Runs one target from the kept corpus and what earlier runs have found.
+    fn fuzz(&self, target: &str, args: &Args) -> Result<()> {
+        let kept = directory(self.folder.join("corpus").join(target))?;
+        let found = directory(workspace::target("fuzz-corpus").join(target))?;
+        say("fuzz", &format!("{target}, {} s", args.seconds));
+        // New inputs go to the first directory.
+        let limits =
+            ["-max_len=16384", "-len_control=0", "-timeout=20", "-rss_limit_mb=4096", "-verbosity=0"];
+        run(self
+            .command(target, &[&found, &kept])
+            .arg(format!("-max_total_time={}", args.seconds))
+            .args(limits))
+        .with_context(|| {
+            format!("the target {target} fails: its input is in {}/artifacts/{target}", self.folder.display())
+        })?;
+        if args.keep { self.keep(target, &kept, &found) } else { Ok(()) }
+    }
+
+    /// Makes the fewest and smallest inputs that reach all that `kept` and `found` reach the new `kept`.
+    fn keep(&self, target: &str, kept: &Path, found: &Path) -> Result<()> {
+        let least = directory(workspace::target("fuzz-corpus").join(format!("{target}.least")))?;
+        remove(&least)?;
+        fs::create_dir(&least).with_context(|| format!("cannot make {}", least.display()))?;
+        run(self.command(target, &[&least, kept, found]).args(["-merge=1", "-timeout=20", "-verbosity=0"]))?;
+        remove(kept)?;
+        directory(kept.to_owned())?;
+        for input in
+            fs::read_dir(&least).with_context(|| format!("cannot read {}", least.display()))?.flatten()
+        {
+            let to = kept.join(input.file_name());
+            fs::copy(input.path(), &to).with_context(|| format!("cannot write {}", to.display()))?;
+        }
+        remove(&least)
+    }
+
+    /// A run of a target with these directories; flags of libFuzzer's follow.
+    fn command(&self, target: &str, directories: &[&Path]) -> Command {
+        let mut fuzz = Command::new(&self.program);
+        fuzz.args(["fuzz", "run", "--fuzz-dir"]).arg(&self.folder).arg(target).args(directories).arg("--");
+        fuzz.current_dir(workspace::root()).env("RUSTUP_TOOLCHAIN", "nightly");
+        fuzz
+    }
+}
+
+fn directory(path: PathBuf) -> Result<PathBuf> {
+    fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    Ok(path)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))
 }
 
 /// The targets there are, by the names of their files.
