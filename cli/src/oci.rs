@@ -10,6 +10,9 @@ mod features;
 mod kill;
 mod list;
 mod log;
+mod pause;
+mod ps;
+mod resume;
 mod run;
 mod spec;
 mod start;
@@ -79,6 +82,12 @@ enum Verb {
     Delete(delete::Args),
     /// Create and start a container, wait for its end, and delete it
     Run(run::Args),
+    /// Print the processes of a container
+    Ps(ps::Args),
+    /// Have all processes of a container stand still
+    Pause(pause::Args),
+    /// Have the processes of a paused container go on
+    Resume(resume::Args),
     /// List containers
     List(list::Args),
     /// Write a default config.json
@@ -146,6 +155,9 @@ fn carry_out(args: Args) -> Outcome {
         Verb::Kill(args) => kill::run(&runtime, &args),
         Verb::Delete(args) => delete::run(&runtime, &args),
         Verb::Run(args) => run::run(&runtime, args),
+        Verb::Ps(args) => ps::run(&runtime, &args),
+        Verb::Pause(args) => pause::run(&runtime, &args),
+        Verb::Resume(args) => resume::run(&runtime, &args),
         Verb::List(args) => list::run(&runtime, &args),
         Verb::Spec(args) => spec::run(&args),
         Verb::Features(args) => features::run(&args),

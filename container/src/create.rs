@@ -185,7 +185,7 @@ fn guide(plan: &Plan, cgroup: &Cgroup, pid: Pid, channel: &CreatorEnd) -> Result
         let path = proc.join(name);
         fs::write(&path, value).map_err(|source| host_error(&path, source))
     };
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = cgroup.warning().map(str::to_owned).into_iter().collect();
     if let Some(maps) = &plan.namespaces.id_maps {
         write("uid_map", &maps.uid)?;
         write("gid_map", &maps.gid)?;

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
 
-use super::devices::{self, DeviceRule};
-use super::hierarchy::{Hierarchy, V2Tree};
-use super::limits::{self, Setting};
-use super::{Cgroup, CgroupError, V1Dir, device_program, write};
+use super::apply::{self, Chosen, Version};
+use super::device_rules::{self, DeviceRules};
+use super::hierarchy::{Hierarchy, V1Tree, V2Tree};
+use super::{Cgroup, CgroupError, V1Dir, in_use, limits, write};
 
 /// v1 controllers whose tree is used even when no limit needs it: they account, track or guard.
 const ALWAYS_USED: [&str; 6] = ["memory", "cpu", "cpuacct", "pids", "freezer", "devices"];
@@ -17,88 +17,193 @@ const ALWAYS_USED: [&str; 6] = ["memory", "cpu", "cpuacct", "pids", "freezer", "
 /// How often making a directory starts over when somebody else removes its empty parent meanwhile.
 const MKDIR_TRIES: usize = 10;
 
-/// Makes the group at `relative`, a path below each tree's root.
+/// Makes the group `path`.
 pub(super) fn create(
     hierarchy: &Hierarchy,
-    relative: &Path,
+    path: &Path,
     resources: &LinuxResources,
 ) -> Result<Cgroup, CgroupError> {
     let settings = limits::settings(resources)?;
-    let rules = devices::rules(resources.devices().as_deref().unwrap_or_default())?;
-    refuse_missing(hierarchy, &settings, &rules)?;
-    let mut group = Cgroup { path: Path::new("/").join(relative), v1: Vec::new(), v2: None };
-    let made = make_dirs(&mut group, hierarchy, relative, &settings, &rules)
-        .and_then(|()| apply(&group, &settings, &rules));
-    if let Err(error) = made {
-        if let Err(left) = group.remove() {
-            tracing::warn!("{left}");
+    let limits = apply::choose(hierarchy, &settings)?;
+    let devices = resources.devices().as_deref().unwrap_or_default();
+    let rules = DeviceRules::choose(hierarchy, devices, false)?;
+    in_use::refuse(hierarchy, path)?;
+    let mut making = Making::new(path)?;
+    let done = making
+        .dirs(hierarchy, &limits, &rules)
+        .and_then(|()| apply::write_limits(&making.group, &limits))
+        .and_then(|()| making.device_rules(&rules));
+    match done {
+        Ok(()) => Ok(making.finish()),
+        Err(error) => {
+            making.undo();
+            Err(error)
         }
-        return Err(error);
     }
-    Ok(group)
 }
 
-/// Each limit needs its controller; device rules can do without theirs where there is a v2 tree.
-fn refuse_missing(
-    hierarchy: &Hierarchy,
-    settings: &[Setting],
-    rules: &[DeviceRule],
-) -> Result<(), CgroupError> {
-    if let Some(missing) = settings.iter().find(|setting| !hierarchy.has_controller(setting.controller)) {
-        let field = missing.field.to_owned();
-        return Err(CgroupError::MissingController { field, controller: missing.controller });
-    }
-    if !rules.is_empty() && !hierarchy.has_controller("devices") && hierarchy.v2.is_none() {
-        return Err(CgroupError::MissingController { field: "devices".to_owned(), controller: "devices" });
-    }
-    Ok(())
+/// A group that is being made.
+struct Making {
+    group: Cgroup,
+    /// Its path below each tree's root.
+    relative: PathBuf,
+    /// The directories that were not there before, each after its parent.
+    made: Vec<PathBuf>,
+    /// How many of its parents were there before, in the tree with the most.
+    found_parents: usize,
+    /// Why the first tree that could not be had was left out.
+    left_out: Option<(PathBuf, io::Error)>,
 }
 
-fn make_dirs(
-    group: &mut Cgroup,
-    hierarchy: &Hierarchy,
-    relative: &Path,
-    settings: &[Setting],
-    rules: &[DeviceRule],
-) -> Result<(), CgroupError> {
-    let needed = |controller: &str| {
-        settings.iter().any(|setting| setting.controller == controller)
-            || (controller == "devices" && !rules.is_empty())
-    };
-    for tree in &hierarchy.v1 {
-        let required = tree.controllers.iter().any(|c| needed(c));
-        if !required && !tree.controllers.iter().any(|c| ALWAYS_USED.contains(&c.as_str())) {
-            continue;
-        }
-        let v1 = V1Dir::new(tree, relative);
-        // Listed before it is made, so that a half-made path is removed as well.
-        group.v1.push(v1);
-        if let Err((dir, source)) = make_dir(&tree.dir, relative, |dir| inherit_cpuset(tree, dir)) {
-            if required || !is_forbidden(&source) {
-                return Err(CgroupError::Create { dir, source });
+impl Making {
+    fn new(path: &Path) -> Result<Self, CgroupError> {
+        let relative = super::checked(path)?.to_owned();
+        let group = Cgroup::nowhere(path);
+        Ok(Self { group, relative, made: Vec::new(), found_parents: 0, left_out: None })
+    }
+
+    /// Its directory in each tree that is needed or useful.
+    fn dirs(
+        &mut self,
+        hierarchy: &Hierarchy,
+        limits: &[Chosen<'_>],
+        rules: &DeviceRules,
+    ) -> Result<(), CgroupError> {
+        for tree in &hierarchy.v1 {
+            let is = |name: &str| tree.controllers.iter().any(|c| c == name);
+            let limit = limits.iter().find(|l| l.version == Version::V1 && is(&l.target.controller));
+            let guards = rules.need_v1() && is("devices");
+            if limit.is_none()
+                && !guards
+                && !tree.controllers.iter().any(|c| ALWAYS_USED.contains(&c.as_str()))
+            {
+                continue;
             }
-            group.v1.pop();
-        }
-    }
-    if let Some(tree) = &hierarchy.v2 {
-        let wanted: Vec<&str> = tree.controllers.iter().map(String::as_str).filter(|c| useful(c)).collect();
-        let required =
-            settings.iter().any(|setting| tree.controllers.iter().any(|c| c == setting.controller))
-                || (!rules.is_empty() && !hierarchy.has_controller("devices"));
-        group.v2 = Some(tree.dir.join(relative));
-        if let Err((dir, source)) = make_v2_dir(tree, relative, &wanted) {
-            if required || !is_forbidden(&source) {
-                return Err(CgroupError::Create { dir, source });
+            let made = self.make(&tree.dir, |dir| inherit_cpuset(tree, dir));
+            if self.has_dir(made, limit, guards)? {
+                self.group.v1.push(V1Dir::new(tree, &self.relative));
             }
-            group.v2 = None;
+        }
+        if let Some(tree) = &hierarchy.v2 {
+            let limit = limits.iter().find(|l| l.version == Version::V2);
+            let wanted = wanted_of_v2(tree, limits);
+            enable(&tree.dir, &wanted);
+            let last = tree.dir.join(&self.relative);
+            let made = self.make(&tree.dir, |dir| {
+                if dir != last {
+                    enable(dir, &wanted);
+                }
+                Ok(())
+            });
+            if self.has_dir(made, limit, rules.need_v2())? {
+                refuse_threaded(&last)?;
+                self.group.v2 = Some(last);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is a directory now. A tree that we may not write is done without unless a limit needs it, or device
+    /// rules that nothing else stands in for.
+    fn has_dir(
+        &mut self,
+        made: Result<(), (PathBuf, io::Error)>,
+        limit: Option<&Chosen<'_>>,
+        guards: bool,
+    ) -> Result<bool, CgroupError> {
+        let Err((dir, source)) = made else { return Ok(true) };
+        if !is_forbidden(&source) {
+            return Err(CgroupError::Create { dir, source });
+        }
+        if let Some(Chosen { setting, target, .. }) = limit {
+            return Err(apply::not_delegated(setting, target, &dir, source.to_string()));
+        }
+        if guards && device_rules::matter() {
+            return Err(CgroupError::Create { dir, source });
+        }
+        self.left_out.get_or_insert((dir, source));
+        Ok(false)
+    }
+
+    /// Makes each directory of its path below `tree`, calling `ready` for each one.
+    fn make(
+        &mut self,
+        tree: &Path,
+        ready: impl Fn(&Path) -> io::Result<()>,
+    ) -> Result<(), (PathBuf, io::Error)> {
+        let mut tries = 0;
+        'again: loop {
+            let mut dir = tree.to_owned();
+            let mut found = 0;
+            for part in &self.relative {
+                dir.push(part);
+                let result = match fs::create_dir(&dir) {
+                    Ok(()) => {
+                        self.made.push(dir.clone());
+                        ready(&dir)
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        found += 1;
+                        ready(&dir)
+                    }
+                    Err(error) => Err(error),
+                };
+                match result {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound && tries < MKDIR_TRIES => {
+                        tries += 1;
+                        continue 'again;
+                    }
+                    Err(error) => return Err((dir, error)),
+                    Ok(()) => {}
+                }
+            }
+            self.found_parents = self.found_parents.max(found);
+            return Ok(());
         }
     }
-    Ok(())
+
+    /// Puts the device rules in force.
+    fn device_rules(&mut self, rules: &DeviceRules) -> Result<(), CgroupError> {
+        match rules.apply(&self.group) {
+            Err(CgroupError::Devices { dir, source } | CgroupError::Write { file: dir, source, .. })
+                if is_forbidden(&source) && !device_rules::matter() =>
+            {
+                self.left_out.get_or_insert((dir, source));
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// The group, with one word on what it lacks, if it lacks all.
+    fn finish(mut self) -> Cgroup {
+        if let Some((dir, source)) = self.left_out.filter(|_| self.group.is_empty()) {
+            self.group.warning = Some(format!(
+                "the container runs without a cgroup of its own: cannot create {}: {source}",
+                dir.display()
+            ));
+        }
+        let parents = self.relative.components().count().saturating_sub(1);
+        self.group.keep_parents(self.found_parents.min(parents));
+        self.group
+    }
+
+    /// Removes what was made, in which no process has been yet.
+    fn undo(self) {
+        for dir in self.made.iter().rev() {
+            if let Err(error) = fs::remove_dir(dir) {
+                tracing::debug!("cannot remove {}: {error}", dir.display());
+            }
+        }
+    }
 }
 
-/// v2 controllers that are enabled for the group: those that limits can need and those that account.
-fn useful(controller: &str) -> bool {
-    matches!(controller, "cpu" | "cpuset" | "io" | "memory" | "pids")
+/// The controllers that are enabled for the group: those that account or that limits are often changed of later, and
+/// those that limits need now.
+fn wanted_of_v2<'a>(tree: &'a V2Tree, limits: &[Chosen<'_>]) -> Vec<&'a str> {
+    let useful = |c: &str| matches!(c, "cpu" | "cpuset" | "io" | "memory" | "pids");
+    let needed = |c: &str| limits.iter().any(|l| l.version == Version::V2 && l.target.controller == c);
+    tree.controllers.iter().map(String::as_str).filter(|c| useful(c) || needed(c)).collect()
 }
 
 /// Whether a tree may simply not be written by us.
@@ -106,56 +211,19 @@ fn is_forbidden(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
-/// Makes each directory of `relative` below `tree`, calling `made` for each one that is new.
-fn make_dir(
-    tree: &Path,
-    relative: &Path,
-    made: impl Fn(&Path) -> io::Result<()>,
-) -> Result<(), (PathBuf, io::Error)> {
-    let mut tries = 0;
-    'again: loop {
-        let mut dir = tree.to_owned();
-        for part in relative {
-            dir.push(part);
-            let result = match fs::create_dir(&dir) {
-                Ok(()) => made(&dir),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                Err(error) => Err(error),
-            };
-            match result {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < MKDIR_TRIES => {
-                    tries += 1;
-                    continue 'again;
-                }
-                Err(error) => return Err((dir, error)),
-                Ok(()) => {}
-            }
-        }
-        return Ok(());
-    }
-}
-
-/// A new v1 cpuset is empty, and no process can be put into it before it has CPUs and memory nodes.
-fn inherit_cpuset(tree: &super::V1Tree, dir: &Path) -> io::Result<()> {
+/// No process can be put into an empty v1 cpuset, and every new one is empty.
+fn inherit_cpuset(tree: &V1Tree, dir: &Path) -> io::Result<()> {
     if !tree.controllers.iter().any(|c| c == "cpuset") {
         return Ok(());
     }
     let parent = dir.parent().unwrap_or(dir);
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        fs::write(dir.join(file), fs::read(parent.join(file))?)?;
+        let present = fs::read_to_string(dir.join(file)).unwrap_or_default();
+        if present.trim().is_empty() {
+            fs::write(dir.join(file), fs::read(parent.join(file))?)?;
+        }
     }
     Ok(())
-}
-
-fn make_v2_dir(tree: &V2Tree, relative: &Path, wanted: &[&str]) -> Result<(), (PathBuf, io::Error)> {
-    enable(&tree.dir, wanted);
-    let last = tree.dir.join(relative);
-    make_dir(&tree.dir, relative, |dir| {
-        if dir != last {
-            enable(dir, wanted);
-        }
-        Ok(())
-    })
 }
 
 /// Enables controllers for the groups below `dir`. That one could not be is noticed where it is missing: when a
@@ -170,28 +238,17 @@ fn enable(dir: &Path, wanted: &[&str]) {
     }
 }
 
-fn apply(group: &Cgroup, settings: &[Setting], rules: &[DeviceRule]) -> Result<(), CgroupError> {
-    for setting in settings {
-        let (dir, file) = match group.v1_dir(setting.controller) {
-            Some(dir) => (Some(dir), &setting.v1),
-            None => (group.v2.as_deref(), &setting.v2),
-        };
-        let (Some(dir), Some((file, value))) = (dir, file) else {
-            let reason = "this host's version of cgroups has no such setting; remove it";
-            return Err(CgroupError::Unsupported { field: setting.field.to_owned(), reason });
-        };
-        write(&dir.join(file), value)?;
-    }
-    match (group.v1_dir("devices"), &group.v2) {
-        (Some(dir), _) => rules.iter().try_for_each(|rule| write(&dir.join(rule.v1_file()), &rule.v1_line())),
-        (None, Some(dir)) if !rules.is_empty() => device_program::attach(dir, rules),
-        _ => Ok(()),
+/// A process with its memory cannot be put into a group below a threaded one (cgroup-v2.rst, "Threads").
+fn refuse_threaded(dir: &Path) -> Result<(), CgroupError> {
+    let kind = fs::read_to_string(dir.join("cgroup.type")).unwrap_or_default();
+    match kind.trim() {
+        "" | "domain" => Ok(()),
+        kind => Err(CgroupError::Threaded { dir: dir.to_owned(), kind: kind.to_owned() }),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::hierarchy::V1Tree;
     use super::*;
 
     /// Directories with plain files in place of control files, which must exist to be written.
@@ -225,7 +282,7 @@ mod tests {
     #[test]
     fn a_limit_without_its_controller_names_both() {
         let host = fake(&["cpu,cpuacct"], None);
-        let error = create(&host.hierarchy, Path::new("carve/x"), &resources(r#"{"pids": {"limit": 5}}"#))
+        let error = create(&host.hierarchy, Path::new("/carve/x"), &resources(r#"{"pids": {"limit": 5}}"#))
             .unwrap_err();
         let text = error.to_string();
         assert!(text.contains("pids.limit") && text.contains("controller \"pids\""), "{text}");
@@ -235,7 +292,7 @@ mod tests {
     #[test]
     fn without_limits_only_useful_trees_are_used() {
         let host = fake(&["memory", "perf_event", "cpuset"], Some(""));
-        let group = create(&host.hierarchy, Path::new("carve/x"), &LinuxResources::default()).unwrap();
+        let group = create(&host.hierarchy, Path::new("/carve/x"), &LinuxResources::default()).unwrap();
         assert_eq!(group.v1.len(), 1);
         assert!(host.root.path().join("memory/carve/x").is_dir());
         assert!(host.root.path().join("unified/carve/x").is_dir());
@@ -249,9 +306,9 @@ mod tests {
         // Plain directories have no control files, so writing the limit fails after all directories are made.
         let host = fake(&["memory", "pids"], Some(""));
         let error =
-            create(&host.hierarchy, Path::new("carve/x"), &resources(r#"{"memory": {"limit": 4096}}"#))
+            create(&host.hierarchy, Path::new("/carve/x"), &resources(r#"{"memory": {"limit": 4096}}"#))
                 .unwrap_err();
-        assert!(matches!(error, CgroupError::Write { .. }), "{error}");
+        assert!(matches!(error, CgroupError::MissingFile { .. }), "{error}");
         for tree in ["memory", "pids", "unified"] {
             assert!(!host.root.path().join(tree).join("carve").exists(), "{tree}");
         }
@@ -260,8 +317,8 @@ mod tests {
     #[test]
     fn a_neighbour_keeps_the_parent() {
         let host = fake(&["memory"], None);
-        let one = create(&host.hierarchy, Path::new("carve/one"), &LinuxResources::default()).unwrap();
-        let two = create(&host.hierarchy, Path::new("carve/two"), &LinuxResources::default()).unwrap();
+        let one = create(&host.hierarchy, Path::new("/carve/one"), &LinuxResources::default()).unwrap();
+        let two = create(&host.hierarchy, Path::new("/carve/two"), &LinuxResources::default()).unwrap();
         one.remove().unwrap();
         one.remove().unwrap();
         assert!(host.root.path().join("memory/carve/two").is_dir());
@@ -270,9 +327,81 @@ mod tests {
     }
 
     #[test]
+    fn a_parent_that_was_there_stays() {
+        let host = fake(&["memory"], Some(""));
+        let parents = ["memory/others", "unified/others"].map(|dir| host.root.path().join(dir));
+        parents.iter().for_each(|dir| fs::create_dir(dir).unwrap());
+        let path = Path::new("/others/pod/x");
+        let group = create(&host.hierarchy, path, &LinuxResources::default()).unwrap();
+        assert_eq!(group.made_parents(), 1);
+        // As another command does it that was told how many were made.
+        Cgroup::open(&host.hierarchy, path).unwrap().with_made_parents(1).remove().unwrap();
+        assert!(parents.iter().all(|dir| dir.is_dir() && !dir.join("pod").exists()));
+    }
+
+    #[test]
+    fn a_group_with_processes_is_refused_and_stays_as_it_is() {
+        let host = fake(&["memory"], None);
+        let dir = host.root.path().join("memory/carve/x");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("cgroup.procs"), "17\n18\n").unwrap();
+        let error = create(&host.hierarchy, Path::new("/carve/x"), &LinuxResources::default()).unwrap_err();
+        assert!(matches!(error, CgroupError::InUse { processes: 2, .. }), "{error}");
+        assert!(dir.is_dir());
+        fs::write(dir.join("cgroup.procs"), "").unwrap();
+        create(&host.hierarchy, Path::new("/carve/x"), &LinuxResources::default()).unwrap();
+    }
+
+    #[test]
+    fn a_threaded_group_is_refused() {
+        let host = fake(&[], Some(""));
+        let dir = host.root.path().join("unified/carve/x");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("cgroup.type"), "domain invalid\n").unwrap();
+        let error = create(&host.hierarchy, Path::new("/carve/x"), &LinuxResources::default()).unwrap_err();
+        assert!(error.to_string().contains("threaded"), "{error}");
+    }
+
+    #[test]
+    fn what_a_version_does_not_know_is_said() {
+        let cases = [
+            (
+                &["memory"][..],
+                None,
+                r#"{"unified": {"memory.high": "1"}}"#,
+                "is for cgroup v2, and this host has v1",
+            ),
+            (&["memory"], Some("hugetlb"), r#"{"unified": {"memory.high": "1"}}"#, "in a v1 tree"),
+            (&[], Some("memory cpu"), r#"{"memory": {"swappiness": 5}}"#, "memory.swappiness: cgroup v2"),
+            (&[], Some("memory cpu"), r#"{"cpu": {"realtimeRuntime": 5}}"#, "cpu.realtimeRuntime: cgroup v2"),
+            (&[], Some("memory"), r#"{"network": {"classID": 5}}"#, "network.classID: cgroup v2"),
+            (&["memory"], None, r#"{"network": {"classID": 5}}"#, "controller \"net_cls\""),
+            (&["memory"], None, r#"{"rdma": {"mlx5": {"hcaHandles": 5}}}"#, "controller \"rdma\""),
+            (&[], Some("cpu"), r#"{"blockIO": {"weight": 50}}"#, "controller \"blkio\""),
+        ];
+        for (v1, v2, json, expected) in cases {
+            let host = fake(v1, v2);
+            let error =
+                create(&host.hierarchy, Path::new("/carve/x"), &resources(json)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_controller_that_a_parent_does_not_give_on_is_named_with_the_parent() {
+        let host = fake(&[], Some("memory"));
+        let dir = host.root.path().join("unified/busy");
+        fs::create_dir(&dir).unwrap();
+        fs::write(host.root.path().join("unified/cgroup.subtree_control"), "memory\n").unwrap();
+        let limits = resources(r#"{"memory": {"limit": 4096}}"#);
+        let error = create(&host.hierarchy, Path::new("/busy/x"), &limits).unwrap_err();
+        assert!(matches!(&error, CgroupError::NotDelegated { dir: at, .. } if *at == dir), "{error}");
+    }
+
+    #[test]
     fn v2_controllers_are_enabled_on_the_way_down() {
         let host = fake(&[], Some("memory pids"));
-        let group = create(&host.hierarchy, Path::new("carve/x"), &LinuxResources::default()).unwrap();
+        let group = create(&host.hierarchy, Path::new("/carve/x"), &LinuxResources::default()).unwrap();
         // A plain file keeps what was written last; the kernel's would add it.
         let control = fs::read_to_string(host.root.path().join("unified/cgroup.subtree_control")).unwrap();
         assert!(control.starts_with("+pids"), "{control}");

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::CgroupError;
 use super::devices::{Access, DeviceRule, RuleKind};
-use crate::sys::{EbpfInstruction, attach_device_program};
+use crate::sys::{EbpfInstruction, replace_device_program};
 
 // linux/bpf.h
 const LOAD_CONTEXT_WORD: u8 = 0x61; // BPF_LDX | BPF_MEM | BPF_W
@@ -28,11 +28,12 @@ const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
 const SCRATCH: u8 = 6;
 
-/// Attaches the rules to the v2 group in `dir`. Programs of groups above it still apply as well.
+/// Attaches the rules to the v2 group in `dir`, in place of those it has. Programs of groups above it still apply as
+/// well.
 pub(super) fn attach(dir: &Path, rules: &[DeviceRule]) -> Result<(), CgroupError> {
     let refused = |source| CgroupError::Devices { dir: dir.to_owned(), source };
     let group = File::open(dir).map_err(refused)?;
-    attach_device_program(group.as_fd(), &program(rules)).map_err(|errno| refused(io::Error::from(errno)))
+    replace_device_program(group.as_fd(), &program(rules)).map_err(|errno| refused(io::Error::from(errno)))
 }
 
 /// The program: the rules from last to first, each answering when it matches.

@@ -56,7 +56,12 @@ pub(super) fn rules(configured: &[LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>,
     let mut needs_added = false;
     for (index, device) in configured.iter().enumerate() {
         let rule = rule(index, device)?;
-        let denies_all = !rule.allow && rule.kind == RuleKind::All && rule.access == ALL;
+        if rule.kind == RuleKind::All && rule.access != ALL {
+            // All that is said of all kinds at once is "everything"; less is said of each.
+            rules.extend([RuleKind::Block, RuleKind::Character].map(|kind| DeviceRule { kind, ..rule }));
+            continue;
+        }
+        let denies_all = !rule.allow && rule.kind == RuleKind::All;
         rules.push(rule);
         if denies_all && !needs_added {
             needs_added = true;
@@ -85,8 +90,8 @@ fn rule(index: usize, device: &LinuxDeviceCgroup) -> Result<DeviceRule, CgroupEr
         None | Some(-1) => Ok(None),
         Some(value) => u32::try_from(value).map(Some).map_err(|_| refused(name, "is no device number")),
     };
-    let letters = device.access().as_deref().unwrap_or("rwm");
-    if letters.is_empty() || letters.chars().any(|c| !matches!(c, 'r' | 'w' | 'm')) {
+    let letters = device.access().as_deref().filter(|letters| !letters.is_empty()).unwrap_or("rwm");
+    if letters.chars().any(|c| !matches!(c, 'r' | 'w' | 'm')) {
         return Err(refused("access", "must be made of r, w and m"));
     }
     let (major, minor) = (number("major", device.major())?, number("minor", device.minor())?);
@@ -98,37 +103,15 @@ fn rule(index: usize, device: &LinuxDeviceCgroup) -> Result<DeviceRule, CgroupEr
     Ok(DeviceRule { allow: device.allow(), kind, major, minor, access })
 }
 
-impl DeviceRule {
-    /// The file of the v1 controller to write the rule to.
-    pub(super) fn v1_file(&self) -> &'static str {
-        if self.allow { "devices.allow" } else { "devices.deny" }
-    }
-
-    /// What to write there (admin-guide/cgroup-v1/devices.rst).
-    pub(super) fn v1_line(&self) -> String {
-        let kind = match self.kind {
-            // `a` denies or allows everything, whatever else the line says.
-            RuleKind::All => return "a".to_owned(),
-            RuleKind::Block => 'b',
-            RuleKind::Character => 'c',
-        };
-        let number = |number: Option<u32>| number.map_or("*".to_owned(), |n| n.to_string());
-        let Access { read, write, mknod } = self.access;
-        let letters: String = [(read, 'r'), (write, 'w'), (mknod, 'm')]
-            .iter()
-            .filter_map(|(set, letter)| set.then_some(*letter))
-            .collect();
-        format!("{kind} {}:{} {letters}", number(self.major), number(self.minor))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn lines(json: &str) -> Result<Vec<String>, CgroupError> {
         let devices: Vec<LinuxDeviceCgroup> = serde_json::from_str(json).unwrap();
-        Ok(rules(&devices)?.iter().map(|rule| format!("{} {}", rule.v1_file(), rule.v1_line())).collect())
+        let words =
+            |rule: &DeviceRule| format!("{} {}", if rule.allow { "allow" } else { "deny" }, rule.v1_line());
+        Ok(rules(&devices)?.iter().map(words).collect())
     }
 
     #[test]
@@ -136,17 +119,23 @@ mod tests {
         let lines =
             lines(r#"[{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 10}]"#)
                 .unwrap();
-        assert_eq!(lines[0], "devices.deny a");
-        assert_eq!(lines[1], "devices.allow c *:* m");
-        assert_eq!(lines[3], "devices.allow c 1:3 rwm");
-        assert_eq!(lines[10], "devices.allow c 136:* rwm");
-        assert_eq!(lines[11], "devices.allow c 10:* rwm");
+        assert_eq!(lines[0], "deny a");
+        assert_eq!(lines[1], "allow c *:* m");
+        assert_eq!(lines[3], "allow c 1:3 rwm");
+        assert_eq!(lines[10], "allow c 136:* rwm");
+        assert_eq!(lines[11], "allow c 10:* rwm");
         assert_eq!(lines.len(), 12);
     }
 
     #[test]
     fn no_rules_leave_everything_open() {
         assert_eq!(lines("[]").unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn a_part_of_everything_is_said_of_each_kind() {
+        let lines = lines(r#"[{"allow": false, "access": "w"}]"#).unwrap();
+        assert_eq!(lines, ["deny b *:* w", "deny c *:* w"]);
     }
 
     #[test]

@@ -95,9 +95,18 @@ impl Hierarchy {
 
     /// Whether any tree has this controller.
     pub fn has_controller(&self, controller: &str) -> bool {
-        let named = |list: &[String]| list.iter().any(|c| c == controller);
-        self.v1.iter().any(|tree| named(&tree.controllers))
-            || self.v2.as_ref().is_some_and(|tree| named(&tree.controllers))
+        self.has_v1(controller) || self.has_v2(controller)
+    }
+
+    /// Whether a v1 tree has this controller.
+    pub(super) fn has_v1(&self, controller: &str) -> bool {
+        self.v1.iter().any(|tree| tree.controllers.iter().any(|c| c == controller))
+    }
+
+    /// Whether the v2 tree has it. What every group has is called `cgroup`, like a controller.
+    pub(super) fn has_v2(&self, controller: &str) -> bool {
+        let has = |tree: &V2Tree| controller == "cgroup" || tree.controllers.iter().any(|c| c == controller);
+        self.v2.as_ref().is_some_and(has)
     }
 
     fn add_v1(&mut self, dir: PathBuf, options: &str) {

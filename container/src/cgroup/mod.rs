@@ -2,17 +2,21 @@
 //!
 //! With v1 every controller (or set of them) is a tree of its own; with v2 there is one tree; a hybrid host has the
 //! controllers in v1 trees and a v2 tree beside them, for tracking processes. [`Hierarchy`] finds out which;
-//! [`Cgroup`] is one group across all trees that matter. `limits.rs` says which file of which controller holds
-//! which limit, `devices.rs` does the same for device rules.
+//! [`Cgroup`] is one group across all trees that matter. `limits` says which file of which controller holds
+//! which limit, `device_rules.rs` does the same for device rules.
 //!
 //! A tree is used when a limit needs it, or when it is one of those that account for or control processes. A
 //! limit whose controller is missing is an error; a tree that is merely useful and may not be written is left out.
 
+mod apply;
 mod create;
+mod device_list;
 mod device_program;
+mod device_rules;
 mod devices;
 mod freeze;
 mod hierarchy;
+mod in_use;
 mod kill;
 mod limits;
 mod remove;
@@ -37,7 +41,14 @@ pub struct Cgroup {
     v1: Vec<V1Dir>,
     /// Its directory in the v2 tree.
     v2: Option<PathBuf>,
+    /// How many of its parents, from the innermost, go with it when they are empty.
+    made_parents: usize,
+    /// What whoever asked for the group should know.
+    warning: Option<String>,
 }
+
+/// The first part of a path that is the product's own: no one else's groups are below it.
+const OWN_PREFIX: &str = "carve";
 
 /// A group's directory in a v1 tree.
 #[derive(Debug)]
@@ -74,7 +85,79 @@ pub enum CgroupError {
         /// The limit.
         field: String,
         /// What would enforce it.
-        controller: &'static str,
+        controller: String,
+    },
+    /// The controller is there, and has no file for the limit.
+    #[error(
+        "linux.resources.{field}: the cgroup controller {controller:?} of this host has no {files}; do without this \
+         limit, or use a kernel that has it"
+    )]
+    MissingFile {
+        /// The limit.
+        field: String,
+        /// What would enforce it.
+        controller: String,
+        /// The files that were looked for.
+        files: String,
+    },
+    /// The controller is there, and not for this part of the tree or for this user.
+    #[error(
+        "linux.resources.{field} needs the cgroup controller {controller:?} in {dir}: {reason}; have it delegated there \
+         (owner of the directory, +{controller} in its parents' cgroup.subtree_control; systemd: Delegate=yes), or do \
+         without this limit"
+    )]
+    NotDelegated {
+        /// The limit.
+        field: String,
+        /// What would enforce it.
+        controller: String,
+        /// The directory that it cannot be had in.
+        dir: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody uses the group.
+    #[error(
+        "the cgroup {path} has {processes} processes in it already; give linux.cgroupsPath a group of its own, or end them"
+    )]
+    InUse {
+        /// The group.
+        path: PathBuf,
+        /// How many.
+        processes: usize,
+    },
+    /// The group is frozen, and nothing would run in it.
+    #[error("the cgroup {path} exists and is frozen; thaw it, or choose another for linux.cgroupsPath")]
+    Frozen {
+        /// The group.
+        path: PathBuf,
+    },
+    /// There is no controller that freezes.
+    #[error("the cgroup {path} cannot be frozen: it is in neither a v1 freezer nor a v2 tree")]
+    NoFreezer {
+        /// The group.
+        path: PathBuf,
+    },
+    /// A process of the group does not come to a halt.
+    #[error(
+        "the cgroup {dir} is not frozen after {seconds} s and was thawed again; a process may be waiting for the kernel"
+    )]
+    NotFrozen {
+        /// The directory.
+        dir: PathBuf,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// The group is part of a threaded subtree.
+    #[error(
+        "the cgroup {dir} is {kind:?}: it is in a threaded part of the tree, where no process can be put; choose \
+         another for linux.cgroupsPath"
+    )]
+    Threaded {
+        /// The directory.
+        dir: PathBuf,
+        /// Its cgroup.type.
+        kind: String,
     },
     /// A limit that is not supported at all.
     #[error("linux.resources.{field}: {reason}")]
@@ -151,7 +234,15 @@ impl Cgroup {
         path: &Path,
         resources: &LinuxResources,
     ) -> Result<Self, CgroupError> {
-        create::create(hierarchy, checked(path)?, resources)
+        create::create(hierarchy, path, resources)
+    }
+
+    /// Refuses what [`Cgroup::create`] would refuse because of what the group is already: in use, or frozen.
+    ///
+    /// # Errors
+    /// Then, and when the group cannot be looked at.
+    pub fn refuse_used(hierarchy: &Hierarchy, path: &Path) -> Result<(), CgroupError> {
+        in_use::refuse(hierarchy, path)
     }
 
     /// The group `path` as far as it exists; trees without it are left out.
@@ -163,7 +254,41 @@ impl Cgroup {
         let v1 =
             hierarchy.v1.iter().map(|tree| V1Dir::new(tree, relative)).filter(|v1| v1.dir.is_dir()).collect();
         let v2 = hierarchy.v2.as_ref().map(|tree| tree.dir.join(relative)).filter(|dir| dir.is_dir());
-        Ok(Self { path: path.to_owned(), v1, v2 })
+        Ok(Self { v1, v2, ..Self::nowhere(path) })
+    }
+
+    /// The group without a directory anywhere. What is below our own prefix is removed with its parents, and of others
+    /// nothing, until more is known.
+    fn nowhere(path: &Path) -> Self {
+        let parents = path.components().count().saturating_sub(2);
+        let first = path.components().nth(1).map(|first| first.as_os_str().to_string_lossy().into_owned());
+        let own = first.is_some_and(|first| first == OWN_PREFIX || first.starts_with("carve-"));
+        let made_parents = if own { parents } else { 0 };
+        Self { path: path.to_owned(), v1: Vec::new(), v2: None, made_parents, warning: None }
+    }
+
+    /// How many of its parents, from the innermost, were made for it.
+    pub fn made_parents(&self) -> usize {
+        self.made_parents
+    }
+
+    /// The same group, whose parents are known to have been made for it: this many, from the innermost.
+    #[must_use]
+    pub fn with_made_parents(mut self, made: usize) -> Self {
+        let parents = self.path.components().count().saturating_sub(2);
+        self.made_parents = self.made_parents.max(made.min(parents));
+        self
+    }
+
+    /// Keeps this many parents, from the root, that were there before; of our own prefix none is kept.
+    fn keep_parents(&mut self, found: usize) {
+        let parents = self.path.components().count().saturating_sub(2);
+        self.made_parents = self.made_parents.max(parents.saturating_sub(found));
+    }
+
+    /// What whoever asked for the group should know.
+    pub(crate) fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// The group's path in each tree.
@@ -205,12 +330,42 @@ impl Cgroup {
         kill::kill_all(self)
     }
 
-    /// Sends a signal, by number, to every process in the group and in groups below it.
+    /// Sends a signal, by number, to every process in the group and in groups below it. They are frozen meanwhile, so
+    /// that none is missed.
     ///
     /// # Errors
     /// When the processes cannot be listed or signalled.
     pub fn signal_all(&self, signal: i32) -> Result<(), CgroupError> {
         kill::signal_all(self, signal)
+    }
+
+    /// The processes in the group and in groups below it, by id in the caller's pid namespace, sorted.
+    ///
+    /// # Errors
+    /// When a directory of the group cannot be read.
+    pub fn pids(&self) -> Result<Vec<i32>, CgroupError> {
+        Ok(kill::pids(self)?.into_iter().map(|pid| pid.as_raw_nonzero().get()).collect())
+    }
+
+    /// Freezes all processes in the group and below it, and waits until they are.
+    ///
+    /// # Errors
+    /// When there is no freezer, or a process does not come to a halt; they are thawed then.
+    pub fn freeze(&self) -> Result<(), CgroupError> {
+        freeze::freeze(self)
+    }
+
+    /// Thaws them.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn thaw(&self) -> Result<(), CgroupError> {
+        freeze::thaw(self)
+    }
+
+    /// Thaws what could not die of a signal otherwise.
+    pub(crate) fn let_die(&self) {
+        freeze::let_die(self);
     }
 
     /// Whether the group's processes are frozen.
@@ -221,7 +376,7 @@ impl Cgroup {
         freeze::is_frozen(self)
     }
 
-    /// Removes the group, all groups below it, and its parent if that is empty then. Processes still in it are
+    /// Removes the group, all groups below it, and the parents that were made for it if they are empty then. Processes still in it are
     /// killed. A group that is not there is no error.
     ///
     /// # Errors

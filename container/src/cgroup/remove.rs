@@ -11,12 +11,12 @@ use super::{Cgroup, CgroupError, kill};
 /// How long processes may take to be gone after they were killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Removes the group's directories in all trees, killing what is left in them, and then its empty parents.
+/// Removes the group's directories in all trees, killing what is left in them, and then those of its parents that were
+/// made for it, if they are empty.
 pub(super) fn remove(group: &Cgroup) -> Result<(), CgroupError> {
     group.dirs().try_for_each(|dir| remove_dir(group, dir))?;
-    let depth = group.path.components().count().saturating_sub(2);
     for dir in group.dirs() {
-        for parent in dir.ancestors().skip(1).take(depth) {
+        for parent in dir.ancestors().skip(1).take(group.made_parents) {
             // Others may use it, or have removed it.
             if fs::remove_dir(parent).is_err() {
                 break;

@@ -127,7 +127,7 @@ mod tests {
         ]);
         let controllers = ["memory", "cpuacct", "pids"].map(str::to_owned).to_vec();
         let v1 = V1Dir { controllers, tree: "all".into(), dir: dir.path().into() };
-        let stats = read(&Cgroup { path: "/x".into(), v1: vec![v1], v2: None }).unwrap();
+        let stats = read(&Cgroup { v1: vec![v1], ..Cgroup::nowhere(Path::new("/x")) }).unwrap();
         let memory = stats.memory.unwrap();
         assert_eq!((memory.anon_bytes, memory.file_bytes, memory.usage_bytes), (8192, 4096, 20000));
         assert_eq!(
@@ -145,7 +145,8 @@ mod tests {
             ("memory.events", "low 0\noom 1\noom_kill 2\noom_group_kill 0\n"),
             ("cpu.stat", "usage_usec 5\nuser_usec 3\n"),
         ]);
-        let stats = read(&Cgroup { path: "/x".into(), v1: vec![], v2: Some(dir.path().into()) }).unwrap();
+        let stats =
+            read(&Cgroup { v2: Some(dir.path().into()), ..Cgroup::nowhere(Path::new("/x")) }).unwrap();
         let memory = stats.memory.unwrap();
         assert_eq!(
             (memory.anon_bytes, memory.kernel_bytes, memory.slab_bytes),

@@ -13,7 +13,7 @@ use super::error::RuntimeError;
 use super::record::{Process, Record};
 use super::store::{Entry, Locked, Store};
 use crate::bundle::Bundle;
-use crate::cgroup::Hierarchy;
+use crate::cgroup::{Cgroup, Hierarchy};
 use crate::container::Container;
 use crate::create::{self, CreateOptions};
 use crate::plan;
@@ -44,7 +44,7 @@ pub struct Created {
 /// Creates it, and lets go of it.
 pub(super) fn create(store: &Store, id: &str, options: Create) -> Result<Created, RuntimeError> {
     let bundle = Bundle::load(&options.bundle)?;
-    let mut record = new_record(&bundle, id)?;
+    let mut record = new_record(store, &bundle, id)?;
     let entry = store.make(id)?;
     let locked = entry.lock()?;
     match make(&entry, &locked, &bundle, &mut record, options, true) {
@@ -68,7 +68,7 @@ pub(super) fn run(
     started: impl FnOnce(i32),
 ) -> Result<i32, RuntimeError> {
     let bundle = Bundle::load(&options.bundle)?;
-    let mut record = new_record(&bundle, id)?;
+    let mut record = new_record(store, &bundle, id)?;
     let entry = store.make(id)?;
     let locked = entry.lock()?;
     let ended = make(&entry, &locked, &bundle, &mut record, options, false).and_then(|mut container| {
@@ -110,6 +110,7 @@ fn make(
     let mut container = create::create(bundle, &record.id, options_of_init)?;
     let known = Process::read(container.pid()).and_then(|init| {
         record.init = Some(init);
+        record.cgroup_made_parents = container.cgroup().made_parents();
         locked.write_record(record)?;
         options.pid_file.as_deref().map_or(Ok(()), |path| write_pid_file(path, init.pid))
     });
@@ -124,7 +125,14 @@ fn make(
     }
 }
 
-fn new_record(bundle: &Bundle, id: &str) -> Result<Record, RuntimeError> {
+/// What is known of it before it is made. A cgroup that others use is refused here: what is recorded is removed when
+/// something goes wrong, with all its processes.
+fn new_record(store: &Store, bundle: &Bundle, id: &str) -> Result<Record, RuntimeError> {
+    if store.open(id).is_ok() {
+        return Err(RuntimeError::Exists { id: id.to_owned() });
+    }
+    let cgroup = cgroup_path(bundle, id)?;
+    Cgroup::refuse_used(&Hierarchy::detect(Path::new("/"))?, &cgroup)?;
     let spec = &bundle.spec;
     let hooks = plan::hooks(spec)?;
     let args = spec.process().as_ref().and_then(|process| process.args().as_ref());
@@ -136,7 +144,8 @@ fn new_record(bundle: &Bundle, id: &str) -> Result<Record, RuntimeError> {
         rootfs: rootfs.unwrap_or_default(),
         created: jiff::Timestamp::now().to_string(),
         owner: rustix::process::getuid().as_raw(),
-        cgroup: cgroup_path(bundle, id),
+        cgroup,
+        cgroup_made_parents: 0,
         annotations: spec.annotations().clone().unwrap_or_default(),
         program: args.and_then(|args| args.first()).cloned().unwrap_or_default(),
         poststart: hooks.poststart,
@@ -146,11 +155,18 @@ fn new_record(bundle: &Bundle, id: &str) -> Result<Record, RuntimeError> {
 }
 
 /// What the configuration says; a relative path is below our own parent, as one that it does not give.
-fn cgroup_path(bundle: &Bundle, id: &str) -> PathBuf {
+fn cgroup_path(bundle: &Bundle, id: &str) -> Result<PathBuf, RuntimeError> {
+    plan::checked_id(id)?;
     let configured = bundle.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let path = configured.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| id.into());
+    let text = path.to_string_lossy();
+    if path.is_relative() && text.matches(':').count() == 2 && !text.contains('/') {
+        let reason = "is systemd's form, slice:prefix:name, and carve makes cgroups itself; give a path (podman: \
+                      cgroup_manager = \"cgroupfs\", containerd: SystemdCgroup = false)";
+        return Err(plan::invalid("linux.cgroupsPath", text, reason).into());
+    }
     // An absolute path replaces the parent.
-    Path::new(CGROUP_PARENT).join(path)
+    Ok(Path::new(CGROUP_PARENT).join(path))
 }
 
 /// Removes what a creation that failed has left; that it could not all be is for `delete --force` to mend.

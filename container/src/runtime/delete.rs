@@ -10,7 +10,6 @@ use super::error::RuntimeError;
 use super::record::Record;
 use super::state::{self, Status};
 use super::store::{Entry, Locked};
-use crate::cgroup::{Cgroup, Hierarchy};
 use crate::sys;
 
 /// How long a killed process may take to be gone.
@@ -39,13 +38,15 @@ pub(super) fn delete(entry: &Entry, force: bool) -> Result<(), RuntimeError> {
 
 /// Ends the container and removes all that is recorded of it.
 pub(super) fn remove(locked: Locked<'_>, record: &Record) -> Result<(), RuntimeError> {
+    let cgroup = record.cgroup()?;
     if let Some(init) = record.init
         && let Some(pidfd) = init.open()?
     {
         let _gone_already = sys::send_signal(pidfd.as_fd(), libc::SIGKILL);
+        cgroup.let_die();
         wait_for_end(pidfd.as_fd());
     }
-    Cgroup::open(&Hierarchy::detect("/".as_ref())?, &record.cgroup)?.remove()?;
+    cgroup.remove()?;
     locked.remove()?;
     record.run_poststop_hooks();
     Ok(())

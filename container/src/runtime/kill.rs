@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 
 use super::error::RuntimeError;
 use super::store::Entry;
-use crate::cgroup::{Cgroup, Hierarchy};
 use crate::sys;
 
 /// The names of signals 1 to 31, without SIG (signal(7), x86).
@@ -50,21 +49,31 @@ fn real_time(name: &str) -> Option<i32> {
     base.checked_add(offset).filter(|number| (first..=last).contains(number))
 }
 
-/// Sends it to the first process, or to all.
+/// Sends it to the first process, or to all. A killed first process takes the others along only if it is the first of
+/// their pid namespace; else they are killed with it.
 pub(super) fn kill(entry: &Entry, signal: i32, all: bool) -> Result<(), RuntimeError> {
     let not_running = || RuntimeError::NotRunning { id: entry.id.clone() };
     let record = entry.record()?.ok_or_else(not_running)?;
-    if all {
-        let cgroup = Cgroup::open(&Hierarchy::detect("/".as_ref())?, &record.cgroup)?;
+    let cgroup = record.cgroup()?;
+    if all && !cgroup.is_empty() {
         return Ok(cgroup.signal_all(signal)?);
     }
     let init = record.init.ok_or_else(not_running)?;
     let pidfd = init.open()?.ok_or_else(not_running)?;
+    let alone = signal == libc::SIGKILL && !init.is_first_of_its_namespace();
     match sys::send_signal(pidfd.as_fd(), signal) {
-        Ok(()) => Ok(()),
-        Err(Errno::SRCH) => Err(not_running()),
-        Err(errno) => Err(RuntimeError::file(format!("process {}", init.pid), errno)),
+        Ok(()) => {}
+        Err(Errno::SRCH) => return Err(not_running()),
+        Err(errno) => return Err(RuntimeError::file(format!("process {}", init.pid), errno)),
     }
+    if alone {
+        cgroup.kill_all()?;
+    }
+    if signal == libc::SIGKILL {
+        // Also one that is paused.
+        cgroup.let_die();
+    }
+    Ok(())
 }
 
 #[cfg(test)]

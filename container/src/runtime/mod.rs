@@ -17,7 +17,9 @@ mod delete;
 mod error;
 mod features;
 mod kill;
+mod pause;
 mod process;
+mod processes;
 mod record;
 mod start;
 mod state;
@@ -92,6 +94,30 @@ impl Runtime {
     /// When it has ended (with `all`, this is no error), or there is no such signal.
     pub fn kill(&self, id: &str, signal: i32, all: bool) -> Result<(), RuntimeError> {
         kill::kill(&self.store.open(id)?, signal, all)
+    }
+
+    /// Has all processes of the container stand still.
+    ///
+    /// # Errors
+    /// When it does not run, or one of them cannot be stopped; they go on then.
+    pub fn pause(&self, id: &str) -> Result<(), RuntimeError> {
+        pause::pause(&self.store.open(id)?)
+    }
+
+    /// Has them go on.
+    ///
+    /// # Errors
+    /// When it is not paused.
+    pub fn resume(&self, id: &str) -> Result<(), RuntimeError> {
+        pause::resume(&self.store.open(id)?)
+    }
+
+    /// The ids of the container's processes, in the caller's pid namespace.
+    ///
+    /// # Errors
+    /// When there is no such container.
+    pub fn processes(&self, id: &str) -> Result<Vec<i32>, RuntimeError> {
+        processes::processes(&self.store.open(id)?)
     }
 
     /// Deletes what a container that has ended leaves; with `force`, ends it first.

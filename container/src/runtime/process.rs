@@ -37,6 +37,31 @@ impl Process {
         matches!(stat(self.pid), Ok(Some(stat)) if stat.start_time == self.start_time && !stat.ended)
     }
 
+    /// Whether it is process 1 of its pid namespace, whose end is the end of all processes there (pid_namespaces(7)).
+    pub(super) fn is_first_of_its_namespace(self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        ids.and_then(|ids| ids.split_whitespace().last()).is_some_and(|innermost| innermost == "1")
+    }
+
+    /// Its descendants and itself: all processes of the container, where it is the first of a pid namespace.
+    pub(super) fn tree(self) -> Vec<i32> {
+        let mut found = if self.is_alive() { vec![self.pid] } else { Vec::new() };
+        let mut next = 0;
+        while let Some(pid) = found.get(next) {
+            next += 1;
+            for thread in
+                fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(Result::ok)
+            {
+                let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+                found.extend(children.split_whitespace().filter_map(|child| child.parse::<i32>().ok()));
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     /// A descriptor of it, or `None` when it has ended.
     pub(super) fn open(self) -> Result<Option<OwnedFd>, RuntimeError> {
         let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
@@ -93,6 +118,7 @@ mod tests {
         let me = Process::read(std::process::id().cast_signed()).unwrap();
         assert!(me.is_alive());
         assert!(me.open().unwrap().is_some());
+        assert!(me.tree().contains(&me.pid));
         let other = Process { start_time: me.start_time + 1, ..me };
         assert!(!other.is_alive());
         assert!(other.open().unwrap().is_none());

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::error::RuntimeError;
+use crate::cgroup::{Cgroup, Hierarchy};
 use crate::hooks::{self, Hook, HookState};
 
 /// What cannot be asked of the kernel later.
@@ -24,6 +26,9 @@ pub(super) struct Record {
     pub(super) owner: u32,
     /// Its group's path in each cgroup tree.
     pub(super) cgroup: PathBuf,
+    /// How many of that group's parents, from the innermost, were made for it.
+    #[serde(default)]
+    pub(super) cgroup_made_parents: usize,
     pub(super) annotations: HashMap<String, String>,
     /// Its program's name, for messages.
     pub(super) program: String,
@@ -53,6 +58,12 @@ impl Record {
             hooks,
             &HookState { oci_version, id, status, pid, bundle, annotations }.json(),
         );
+    }
+
+    /// Its group, as far as there is one.
+    pub(super) fn cgroup(&self) -> Result<Cgroup, RuntimeError> {
+        let hierarchy = Hierarchy::detect("/".as_ref())?;
+        Ok(Cgroup::open(&hierarchy, &self.cgroup)?.with_made_parents(self.cgroup_made_parents))
     }
 }
 

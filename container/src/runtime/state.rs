@@ -11,7 +11,6 @@ use serde::Serialize;
 use super::error::RuntimeError;
 use super::record::Record;
 use super::store::Entry;
-use crate::cgroup::{Cgroup, Hierarchy};
 use crate::channel::CreatorEnd;
 
 /// Where a container is in its life.
@@ -98,11 +97,10 @@ pub(super) fn status(entry: &Entry, record: &Record) -> Result<Status, RuntimeEr
     if !init.is_alive() {
         return Ok(Status::Stopped);
     }
-    if connect_to_init(entry)?.is_some() {
-        return Ok(Status::Created);
+    if record.cgroup()?.is_frozen()? {
+        return Ok(Status::Paused);
     }
-    let cgroup = Cgroup::open(&Hierarchy::detect("/".as_ref())?, &record.cgroup)?;
-    Ok(if cgroup.is_frozen()? { Status::Paused } else { Status::Running })
+    Ok(if connect_to_init(entry)?.is_some() { Status::Created } else { Status::Running })
 }
 
 /// A connection to an init that waits to be started; `None` when none does any more.

@@ -24,7 +24,7 @@ mod unshare;
 pub(crate) use clone3::{CloneRequest, Cloned, clone3};
 pub(crate) use close_range::{close_all_except, mark_all_cloexec};
 pub(crate) use dumpable::forbid_inspection;
-pub(crate) use ebpf::{EbpfInstruction, attach_device_program};
+pub(crate) use ebpf::{EbpfInstruction, replace_device_program};
 pub(crate) use exec::CStringArray;
 pub(crate) use keyring::join_session_keyring;
 pub(crate) use last_exec::{LastExec, LastStage, parse_failure};

@@ -20,6 +20,9 @@ pub(crate) const CASES: &[Case] = &[
     ("the_container_sees_only_its_own_group", the_container_sees_only_its_own_group),
     ("any_process_can_be_put_into_a_group", any_process_can_be_put_into_a_group),
     ("removing_kills_what_is_left", removing_kills_what_is_left),
+    ("every_kind_of_limit_reaches_its_file", every_kind_of_limit_reaches_its_file),
+    ("what_this_host_lacks_is_named", what_this_host_lacks_is_named),
+    ("a_group_in_use_is_refused_and_lives_on", a_group_in_use_is_refused_and_lives_on),
 ];
 
 fn has(controller: &str) -> bool {
@@ -178,4 +181,110 @@ fn removing_kills_what_is_left() {
     group.remove().unwrap();
     assert!(!child.wait().unwrap().success());
     assert!(!other.wait().unwrap().success());
+}
+
+/// A disk's numbers, as the kernel names them.
+fn disk() -> Option<String> {
+    let mut disks: Vec<_> =
+        std::fs::read_dir("/sys/block").ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    disks.sort();
+    Some(std::fs::read_to_string(disks.first()?.join("dev")).ok()?.trim().to_owned())
+}
+
+fn every_kind_of_limit_reaches_its_file() {
+    let hierarchy = Hierarchy::detect(Path::new("/")).unwrap();
+    let path = cgroup_parent().join("all");
+    let read = |controller: &str, file: &str| {
+        let tree = hierarchy.v1.iter().find(|tree| tree.controllers.iter().any(|c| c == controller));
+        let root = tree.map(|tree| &tree.dir).or(hierarchy.v2.as_ref().map(|tree| &tree.dir)).unwrap();
+        let file = root.join(path.strip_prefix("/").unwrap()).join(file);
+        std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+    };
+    let mut tried = 0;
+    let disk = disk();
+    let device: Vec<u32> = disk.iter().flat_map(|d| d.split(':')).map(|n| n.parse().unwrap()).collect();
+    let throttle = json!([{"major": device.first(), "minor": device.get(1), "rate": 4096}]);
+    let v1 =
+        |controller: &str| hierarchy.v1.iter().any(|tree| tree.controllers.iter().any(|c| c == controller));
+    let cases = [
+        (
+            "memory",
+            json!({"memory": {"limit": 1 << 24, "swap": 1 << 25}}),
+            "memory.memsw.limit_in_bytes",
+            "33554432",
+        ),
+        ("memory", json!({"memory": {"reservation": 1 << 20}}), "memory.soft_limit_in_bytes", "1048576"),
+        ("memory", json!({"memory": {"swappiness": 7}}), "memory.swappiness", "7"),
+        ("memory", json!({"memory": {"disableOOMKiller": true}}), "memory.oom_control", "oom_kill_disable 1"),
+        ("memory", json!({"memory": {"kernelTCP": 1 << 20}}), "memory.kmem.tcp.limit_in_bytes", "1048576"),
+        ("cpu", json!({"cpu": {"shares": 512}}), "cpu.shares", "512"),
+        ("cpu", json!({"cpu": {"quota": 20000, "period": 50000}}), "cpu.cfs_period_us", "50000"),
+        (
+            "cpu",
+            json!({"cpu": {"quota": 20000, "period": 50000, "burst": 10000}}),
+            "cpu.cfs_burst_us",
+            "10000",
+        ),
+        ("cpu", json!({"cpu": {"idle": 1}}), "cpu.idle", "1"),
+        ("cpuset", json!({"cpu": {"cpus": "0", "mems": "0"}}), "cpuset.cpus", "0"),
+        ("pids", json!({"pids": {"limit": 9}}), "pids.max", "9"),
+        (
+            "blkio",
+            json!({"blockIO": {"throttleWriteBpsDevice": throttle}}),
+            "blkio.throttle.write_bps_device",
+            "4096",
+        ),
+        (
+            "hugetlb",
+            json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 1 << 21}]}),
+            "hugetlb.2MB.max",
+            "2097152",
+        ),
+        ("hugetlb", json!({"unified": {"hugetlb.2MB.max": "4194304"}}), "hugetlb.2MB.max", "4194304"),
+    ];
+    for (controller, resources, file, expected) in cases {
+        let there = v1(controller) || (controller == "hugetlb" && hierarchy.has_controller(controller));
+        if !there || (controller == "blkio" && disk.is_none()) {
+            println!("(skipped {file}: this host has no {controller} in a v1 tree)");
+            continue;
+        }
+        let resources: LinuxResources = serde_json::from_value(resources).unwrap();
+        let group = Cgroup::create(&hierarchy, &path, &resources).unwrap();
+        let value = read(controller, file);
+        group.remove().unwrap();
+        assert!(value.contains(expected), "{file}: {value}");
+        tried += 1;
+    }
+    assert!(tried > 0, "no controller was found");
+}
+
+fn what_this_host_lacks_is_named() {
+    let hierarchy = Hierarchy::detect(Path::new("/")).unwrap();
+    let path = cgroup_parent().join("lacking");
+    let cases = [
+        ("rdma", json!({"rdma": {"mlx5_0": {"hcaHandles": 1}}}), "rdma.mlx5_0"),
+        ("net_cls", json!({"network": {"classID": 1}}), "network.classID"),
+        ("hugetlb", json!({"hugepageLimits": [{"pageSize": "3MB", "limit": 0}]}), "hugepageLimits[0]"),
+    ];
+    for (controller, resources, field) in cases {
+        let resources: LinuxResources = serde_json::from_value(resources).unwrap();
+        if controller != "hugetlb" && hierarchy.has_controller(controller) {
+            continue;
+        }
+        let error = Cgroup::create(&hierarchy, &path, &resources).unwrap_err().to_string();
+        assert!(error.contains(field) && error.contains(controller), "{error}");
+    }
+}
+
+fn a_group_in_use_is_refused_and_lives_on() {
+    let hierarchy = Hierarchy::detect(Path::new("/")).unwrap();
+    let path = cgroup_parent().join("used");
+    let group = Cgroup::create(&hierarchy, &path, &LinuxResources::default()).unwrap();
+    let mut child = sleeper();
+    group.add(pid(&child)).unwrap();
+    let error = Cgroup::create(&hierarchy, &path, &LinuxResources::default()).unwrap_err().to_string();
+    let lives = child.try_wait().unwrap().is_none();
+    group.remove().unwrap();
+    child.wait().unwrap();
+    assert!(lives && error.contains("1 processes"), "{error}");
 }
