@@ -6,6 +6,7 @@
 
 mod create;
 mod delete;
+mod exec;
 mod features;
 mod kill;
 mod list;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use container::runtime::Runtime;
+use container::runtime::{Inherited, Runtime, RuntimeError};
 
 use crate::exit;
 use log::{Log, LogFormat};
@@ -37,10 +38,11 @@ Examples:
   carve oci run --bundle web web1        in the foreground
   carve oci create --bundle web web1     set up, and waiting
   carve oci start web1
+  carve oci exec web1 ps                 a further program in it
   carve oci kill web1 TERM
   carve oci delete web1
 
-Exit status: 0, or 1 with a message; `run` and `exec` give the program's own.";
+Exit status: 0, or 1 with a message; `run` and `exec` give the program's own, `exec` 255 with a message.";
 
 /// As other runtimes have it, for those who parse it.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0");
@@ -76,6 +78,8 @@ enum Verb {
     Start(start::Args),
     /// Print a container's state, as JSON
     State(state::Args),
+    /// Execute a further program in a container
+    Exec(Box<exec::Args>),
     /// Send a signal to a container's first process
     Kill(kill::Args),
     /// Delete a container that has ended
@@ -94,6 +98,26 @@ enum Verb {
     Spec(spec::Args),
     /// Print what this runtime can do, as JSON
     Features(features::Args),
+}
+
+impl Verb {
+    /// How many descriptors the program is to get.
+    fn preserved(&self) -> u32 {
+        match self {
+            Self::Create(args) => args.container.preserve_fds,
+            Self::Run(args) => args.container.preserve_fds,
+            Self::Exec(args) => args.preserve_fds,
+            _ => 0,
+        }
+    }
+
+    /// The exit status when it cannot be carried out: that of runc and crun.
+    fn failed(&self) -> ExitCode {
+        match self {
+            Self::Exec(_) => ExitCode::from(255),
+            _ => ExitCode::FAILURE,
+        }
+    }
 }
 
 /// What a verb ends with: the process's exit status.
@@ -122,6 +146,9 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
 
 /// As [`run`], with arguments that are parsed.
 pub(crate) fn carry_out_and_report(args: Args) -> ExitCode {
+    // Before this opens any file, which could be taken for one that was given to it.
+    let inherited = Inherited::claim(args.verb.preserved());
+    let failed = args.verb.failed();
     let log = match Log::start(args.log.as_deref(), args.log_format, args.debug) {
         Ok(log) => log,
         Err(error) => {
@@ -129,18 +156,18 @@ pub(crate) fn carry_out_and_report(args: Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match carry_out(args) {
+    match carry_out(args, inherited) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             let message = exit::one_line(&error);
             eprintln!("carve oci: {message}");
             log.error(&message);
-            ExitCode::FAILURE
+            failed
         }
     }
 }
 
-fn carry_out(args: Args) -> Outcome {
+fn carry_out(args: Args, inherited: Result<Inherited, RuntimeError>) -> Outcome {
     if args.systemd_cgroup {
         anyhow::bail!(
             "--systemd-cgroup: cgroups are made by carve itself; leave the flag out (podman: cgroup_manager = \"cgroupfs\", \
@@ -149,12 +176,13 @@ fn carry_out(args: Args) -> Outcome {
     }
     let runtime = Runtime::new(args.root.unwrap_or_else(default_root));
     match args.verb {
-        Verb::Create(args) => create::run(&runtime, args),
+        Verb::Create(args) => create::run(&runtime, args, inherited?),
         Verb::Start(args) => start::run(&runtime, &args),
+        Verb::Exec(args) => exec::run(&runtime, *args, inherited?),
         Verb::State(args) => state::run(&runtime, &args),
         Verb::Kill(args) => kill::run(&runtime, &args),
         Verb::Delete(args) => delete::run(&runtime, &args),
-        Verb::Run(args) => run::run(&runtime, args),
+        Verb::Run(args) => run::run(&runtime, args, inherited?),
         Verb::Ps(args) => ps::run(&runtime, &args),
         Verb::Pause(args) => pause::run(&runtime, &args),
         Verb::Resume(args) => resume::run(&runtime, &args),
@@ -197,6 +225,21 @@ mod tests {
             ["carve oci", "kill", "web", "KILL", "--all"],
         ] {
             assert!(Args::try_parse_from(line).is_ok(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_command_is_the_commands() {
+        for line in [
+            "carve oci exec --cwd /x -e A=b web ls --cwd -e",
+            "carve oci exec web --cwd /x -e A=b ls --cwd -e",
+            "carve oci exec --cwd=/x web -eA=b -- ls --cwd -e",
+        ] {
+            let args = Args::try_parse_from(line.split(' ')).unwrap();
+            let Verb::Exec(exec) = args.verb else { panic!("{line}") };
+            let changes = exec.changes().unwrap();
+            assert_eq!(changes.args, ["ls", "--cwd", "-e"], "{line}");
+            assert_eq!((changes.cwd, changes.env), (Some("/x".into()), vec!["A=b".to_owned()]), "{line}");
         }
     }
 }

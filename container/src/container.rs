@@ -6,13 +6,13 @@
 //! ```
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::channel::{CreatorEnd, Order, Report};
+use crate::child::Child;
 use crate::step::StepError;
 use crate::sys;
 
@@ -97,20 +97,12 @@ pub enum DeleteError {
     Cgroup(#[from] CgroupError),
 }
 
-/// The container's first process, a child of this one.
-#[derive(Debug)]
-pub(crate) struct InitProcess {
-    pid: Pid,
-    pidfd: OwnedFd,
-    status: Option<ExitStatus>,
-}
-
 /// A container, as the process that created it holds it.
 ///
 /// Dropping it leaves the container as it is, apart from one that was never started, whose init process then ends.
 #[derive(Debug)]
 pub struct Container {
-    init: InitProcess,
+    init: Child,
     channel: Option<CreatorEnd>,
     cgroup: Cgroup,
     program: String,
@@ -119,7 +111,7 @@ pub struct Container {
 
 impl Container {
     pub(crate) fn new(
-        init: InitProcess,
+        init: Child,
         channel: CreatorEnd,
         cgroup: Cgroup,
         program: String,
@@ -130,12 +122,12 @@ impl Container {
 
     /// The id of its first process, in the caller's pid namespace.
     pub fn pid(&self) -> i32 {
-        self.init.pid.as_raw_nonzero().get()
+        self.init.pid()
     }
 
     /// A descriptor of its first process, readable when that has ended.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.init.pidfd.as_fd()
+        self.init.pidfd()
     }
 
     /// Its cgroup.
@@ -180,11 +172,7 @@ impl Container {
     /// # Errors
     /// `ECHILD` when somebody else has waited for it.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
-        loop {
-            if let Some(status) = self.init.poll(WaitIdOptions::EXITED)? {
-                return Ok(status);
-            }
-        }
+        self.init.wait()
     }
 
     /// How the container's first process ended, or `None` when it has not.
@@ -192,7 +180,7 @@ impl Container {
     /// # Errors
     /// `ECHILD` when somebody else has waited for it.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.init.poll(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+        self.init.try_wait()
     }
 
     /// Kills what is left of the container and removes its cgroup. Doing it again does nothing.
@@ -217,36 +205,5 @@ pub(crate) fn order_start(channel: &CreatorEnd, program: &str) -> Result<(), Sta
         Ok(Some(Report::Ready | Report::HooksDue | Report::Cloned(_) | Report::Warning(_))) | Err(_) => {
             Err(StartError::Gone)
         }
-    }
-}
-
-impl InitProcess {
-    pub(crate) fn new(pid: Pid, pidfd: OwnedFd) -> Self {
-        Self { pid, pidfd, status: None }
-    }
-
-    /// Makes sure that it is gone.
-    pub(crate) fn kill_and_reap(&mut self) {
-        if self.status.is_none() {
-            let _gone_already = sys::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
-            let _reaped_elsewhere = self.poll(WaitIdOptions::EXITED);
-        }
-    }
-
-    fn poll(&mut self, options: WaitIdOptions) -> io::Result<Option<ExitStatus>> {
-        if self.status.is_some() {
-            return Ok(self.status);
-        }
-        let ended = loop {
-            match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
-                Err(Errno::INTR) => {}
-                result => break result?,
-            }
-        };
-        self.status = ended.and_then(|ended| {
-            let exited = ended.exit_status().map(ExitStatus::Exited);
-            exited.or(ended.terminating_signal().map(ExitStatus::Signaled))
-        });
-        Ok(self.status)
     }
 }

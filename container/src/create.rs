@@ -18,7 +18,8 @@ use rustix::process::Pid;
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, CgroupError, Hierarchy};
 use crate::channel::{self, CreatorEnd, Order, Report};
-use crate::container::{Container, InitProcess, StartError};
+use crate::child::Child;
+use crate::container::{Container, StartError};
 use crate::hooks::{self, HookError};
 use crate::init::{self, InitContext};
 use crate::join;
@@ -40,6 +41,13 @@ pub struct CreateOptions {
     pub start_socket: Option<OwnedFd>,
     /// Whether the container is killed when the thread that creates it ends, however it ends.
     pub die_with_parent: bool,
+    /// How many of this process's descriptors, from 3 up, the program gets as they are.
+    pub inherited: u32,
+    /// Whether the program gets a session keyring of its own, and not its creator's.
+    pub new_keyring: bool,
+    /// Whether the root is exchanged by pivot_root(2), which takes the host's away; else it is only moved over the
+    /// host's, for hosts that run from their initial root filesystem.
+    pub pivot: bool,
 }
 
 /// A container that could not be made. Nothing of it is left.
@@ -105,7 +113,7 @@ pub fn create(bundle: &Bundle, id: &str, options: CreateOptions) -> Result<Conta
             return Err(error);
         }
     };
-    let mut init = InitProcess::new(pid, pidfd);
+    let mut init = Child::new(pid, pidfd);
     match guide(&plan, &cgroup, pid, &channel) {
         Ok(warnings) => Ok(Container::new(init, channel, cgroup, plan.process.name(), warnings)),
         Err(error) => {
@@ -119,7 +127,7 @@ pub fn create(bundle: &Bundle, id: &str, options: CreateOptions) -> Result<Conta
 }
 
 /// Only the calling thread exists in the clone, and locks that others held are held for ever.
-fn refuse_threads() -> Result<(), CreateError> {
+pub(crate) fn refuse_threads() -> Result<(), CreateError> {
     let path = Path::new("/proc/self/status");
     let status = fs::read_to_string(path).map_err(|source| host_error(path, source))?;
     let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok());
@@ -161,20 +169,7 @@ fn clone_init(
     };
     match cloned {
         Cloned::Parent { pid, pidfd } => Ok((pid, pidfd, creator_end)),
-        Cloned::Child => {
-            let CreateOptions { stdio, start_socket, die_with_parent, .. } = options;
-            let stdio = [stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd()];
-            let join = &joined;
-            init::run(InitContext {
-                plan,
-                cgroup,
-                channel: init_end,
-                join,
-                stdio,
-                start_socket,
-                die_with_parent,
-            })
-        }
+        Cloned::Child => init::run(InitContext { plan, cgroup, channel: init_end, join: &joined, options }),
     }
 }
 

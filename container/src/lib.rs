@@ -12,8 +12,10 @@
 mod bundle;
 pub mod cgroup;
 mod channel;
+mod child;
 mod container;
 mod create;
+mod exec;
 mod hooks;
 mod init;
 mod join;
@@ -27,6 +29,7 @@ mod sys;
 pub use bundle::{Bundle, BundleError};
 pub use container::{Container, DeleteError, ExitStatus, StartError};
 pub use create::{CreateError, CreateOptions, create};
+pub use exec::ExecError;
 pub use hooks::HookError;
 pub use oci_spec::runtime as oci;
 pub use plan::PlanError;

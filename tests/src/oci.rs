@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use crate::{Host, binary};
 
 /// Programs that busybox is, by these names.
-const APPLETS: [&str; 16] = [
-    "sh", "cat", "echo", "env", "grep", "head", "id", "kill", "ls", "mount", "ps", "sleep", "stat", "touch",
-    "true", "wc",
+const APPLETS: [&str; 19] = [
+    "sh", "cat", "echo", "env", "grep", "head", "id", "kill", "ls", "mount", "ps", "readlink", "sleep",
+    "stat", "stty", "touch", "true", "tty", "wc",
 ];
 
 impl Host {

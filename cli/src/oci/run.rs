@@ -1,6 +1,6 @@
 //! `carve oci run ID`.
 
-use container::runtime::Runtime;
+use container::runtime::{Inherited, Runtime};
 
 use super::{Outcome, create::ContainerArgs};
 
@@ -15,15 +15,15 @@ Exit status: the program's own, 128 + N when signal N ended it; 1 when there is 
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
-    container: ContainerArgs,
+    pub(super) container: ContainerArgs,
     /// Leave once it runs; it stays until it is deleted
     #[arg(short, long)]
     detach: bool,
 }
 
-pub(super) fn run(runtime: &Runtime, args: Args) -> Outcome {
+pub(super) fn run(runtime: &Runtime, args: Args, inherited: Inherited) -> Outcome {
     let id = args.container.id.clone();
-    let options = args.container.into_options()?;
+    let options = args.container.into_options(inherited)?;
     if args.detach {
         runtime.create(&id, options)?;
         return match runtime.start(&id) {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
-pub(crate) use unsupported::refuse_unsupported;
+pub(crate) use unsupported::{refuse_unsupported, refuse_unsupported_process};
 
 /// Largest `config.json` that is read, in bytes. Real ones have some 10 to 50 KiB.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;

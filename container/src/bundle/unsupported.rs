@@ -17,7 +17,7 @@ pub(crate) fn refuse_unsupported(spec: &Spec) -> Result<(), BundleError> {
         refuse(present, field, LATER)?;
     }
     if let Some(process) = spec.process() {
-        refuse_in_process(process)?;
+        refuse_unsupported_process(process)?;
     }
     if let Some(linux) = spec.linux() {
         refuse_in_linux(linux)?;
@@ -28,7 +28,8 @@ pub(crate) fn refuse_unsupported(spec: &Spec) -> Result<(), BundleError> {
     Ok(())
 }
 
-fn refuse_in_process(process: &Process) -> Result<(), BundleError> {
+/// Refuses a process that asks for something this runtime would otherwise silently not do.
+pub(crate) fn refuse_unsupported_process(process: &Process) -> Result<(), BundleError> {
     let no_lsm = "no AppArmor or SELinux support in this runtime; remove it";
     let named = |label: &Option<String>| label.as_ref().is_some_and(|l| !l.is_empty());
     refuse(

@@ -390,6 +390,14 @@ impl Cgroup {
         self.v2.as_deref()
     }
 
+    /// The directory in the v2 tree of the group that a process is in.
+    pub(crate) fn v2_dir_of(&self, pid: i32) -> Option<PathBuf> {
+        let tree = self.v2.as_deref()?.ancestors().nth(self.path.components().count() - 1)?;
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        Some(tree.join(group))
+    }
+
     /// The group's directory in each v1 tree, with the name that tree has.
     pub(crate) fn v1_dirs(&self) -> impl Iterator<Item = (&str, &Path)> {
         self.v1.iter().map(|v1| (v1.tree.as_str(), v1.dir.as_path()))

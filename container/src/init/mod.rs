@@ -7,7 +7,10 @@
 mod capabilities;
 mod cgroup_mount;
 mod devices;
+mod home;
 mod hooks;
+mod join;
+mod keyring;
 mod masked_paths;
 mod mounts;
 mod names;
@@ -23,16 +26,19 @@ mod target;
 mod user;
 mod working_directory;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::cgroup::Cgroup;
 use crate::channel::{InitEnd, Order, Report};
-use crate::join::{self, Joined};
+use crate::create::CreateOptions;
+use crate::join::Joined;
 use crate::plan::Plan;
 use crate::step::{At, StepError};
 use crate::sys;
-use program::Program;
+pub(crate) use join::JoinContext;
+pub(crate) use join::run as join;
+use program::{Kept, Program};
 
 /// What init is given besides the plan.
 pub(crate) struct InitContext<'a> {
@@ -41,11 +47,7 @@ pub(crate) struct InitContext<'a> {
     pub(crate) channel: InitEnd,
     /// Namespaces to join that it is not in yet.
     pub(crate) join: &'a [Joined],
-    pub(crate) stdio: [BorrowedFd<'a>; 3],
-    /// Where others connect to have the program started, once the creator has detached.
-    pub(crate) start_socket: Option<OwnedFd>,
-    /// Be killed when the creator dies.
-    pub(crate) die_with_parent: bool,
+    pub(crate) options: CreateOptions,
 }
 
 /// Becomes the container's program, or reports why not and ends.
@@ -55,36 +57,45 @@ pub(crate) fn run(mut context: InitContext<'_>) -> ! {
         Ok(program) => start(&mut context, &program),
         Err(report) => report,
     }));
+    end(&context.channel, outcome)
+}
+
+/// Says why the program was not executed.
+fn end(channel: &InitEnd, outcome: std::thread::Result<Report>) -> ! {
     let report = outcome.unwrap_or_else(|_| {
-        Report::Failed(StepError::new("init", "the container's init process", "panicked"))
+        Report::Failed(StepError::new("init", "the process in the container", "panicked"))
     });
-    context.channel.report(&report);
+    channel.report(&report);
     sys::exit_now(1)
 }
 
 /// Every step up to the point just before exec, where it waits for the order to start. Returns the program.
 fn set_up(context: &InitContext<'_>) -> Result<Program, Report> {
-    let InitContext { plan, channel, .. } = context;
+    let InitContext { plan, channel, options, .. } = context;
     carve(context).map_err(Report::Failed)?;
-    let die_with_parent = context.die_with_parent;
-    let program = program::prepare(&plan.process, plan.seccomp.as_ref(), channel, die_with_parent)?;
+    let kept = Kept { inherited: options.inherited, die_with_parent: options.die_with_parent };
+    let program = program::prepare(&plan.process, plan.seccomp.as_ref(), channel, kept)?;
     channel.report(&Report::Ready);
     Ok(program)
 }
 
 /// What the container sees of the system.
 fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
-    let InitContext { plan, cgroup, channel, .. } = context;
-    user::own_pipes(context.stdio, plan);
-    let kept = [channel.as_fd()].into_iter().chain(context.start_socket.as_ref().map(AsFd::as_fd));
-    let kept = kept.chain(context.join.iter().map(|joined| joined.file.as_fd()));
-    parent::leave(context.stdio, &kept.collect::<Vec<_>>())?;
-    join::enter(context.join)?;
+    let InitContext { plan, cgroup, channel, join, options } = context;
+    let stdio = [0, 1, 2].map(|stream: usize| options.stdio[stream].as_fd());
+    user::own_pipes(stdio, &plan.process, plan.namespaces.has_own_user());
+    let kept = [channel.as_fd()].into_iter().chain(options.start_socket.as_ref().map(AsFd::as_fd));
+    let kept = kept.chain(join.iter().map(|joined| joined.file.as_fd()));
+    parent::leave(stdio, &kept.collect::<Vec<_>>(), options.inherited)?;
+    crate::join::enter(join)?;
     namespaces::enter(plan, channel)?;
+    if options.new_keyring {
+        keyring::join(&plan.id)?;
+    }
     sys::forbid_inspection().at("process", "PR_SET_DUMPABLE")?;
     names::set(plan)?;
     sysctl::write(&plan.sysctls)?;
-    scheduling::set_for_container(plan)?;
+    scheduling::set_for_container(plan.memory_policy.as_ref(), plan.personality)?;
     let root = mounts::make(plan, cgroup)?;
     if let Some(devices) = &plan.devices {
         devices::make(root.as_fd(), devices, plan.namespaces.has_own_user())?;
@@ -97,7 +108,7 @@ fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
         namespaces::wait_for_cgroup(channel)?;
         hooks::before_pivot(plan, channel)?;
     }
-    pivot_root::enter(root, plan, channel)?;
+    pivot_root::enter(root, plan, channel, options.pivot)?;
     masked_paths::mask(&plan.masked_paths)?;
     readonly_paths::protect(&plan.readonly_paths)?;
     if !has_hooks {
@@ -109,7 +120,7 @@ fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
 
 /// Waits for the order, then executes the program; what it returns is why it could not.
 fn start(context: &mut InitContext<'_>, program: &Program) -> Report {
-    let ordered = match &context.start_socket {
+    let ordered = match &context.options.start_socket {
         None => context.channel.wait_for(Order::Start),
         Some(socket) => {
             let detached = context.channel.wait_for(Order::Detach);

@@ -1,6 +1,5 @@
 //! Finishes the namespaces that clone3 made, and makes those that it cannot.
 
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 
@@ -14,8 +13,7 @@ use crate::sys;
 
 const STEP: &str = "namespaces";
 
-/// Becomes root of its user namespace, makes a time namespace, brings up the loopback of a new network namespace and
-/// takes a session keyring of its own.
+/// Becomes root of its user namespace, makes a time namespace, and brings up the loopback of a new network namespace.
 pub(super) fn enter(plan: &Plan, channel: &InitEnd) -> Result<(), StepError> {
     if plan.namespaces.new_user() {
         channel.wait_for(Order::Mapped).at(STEP, "waiting for the id maps")?;
@@ -24,13 +22,18 @@ pub(super) fn enter(plan: &Plan, channel: &InitEnd) -> Result<(), StepError> {
         new_time(offsets)?;
     }
     if plan.namespaces.has_own_user() {
-        set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).at(STEP, "group 0 of the user namespace")?;
-        set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).at(STEP, "user 0 of the user namespace")?;
+        become_root()?;
     }
     if plan.namespaces.new_network() {
         sys::bring_up_loopback().at("loopback", "lo")?;
     }
-    join_keyring(&plan.id)
+    Ok(())
+}
+
+/// Becomes user and group 0 of the user namespace that this process is in now.
+pub(super) fn become_root() -> Result<(), StepError> {
+    set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).at(STEP, "group 0 of the user namespace")?;
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).at(STEP, "user 0 of the user namespace")
 }
 
 /// Waits until it is in its cgroups.
@@ -56,16 +59,4 @@ fn new_time(offsets: &str) -> Result<(), StepError> {
     let path = "/proc/self/ns/time_for_children";
     let namespace = File::open(path).at(STEP, path)?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Time)).at(STEP, path)
-}
-
-fn join_keyring(id: &str) -> Result<(), StepError> {
-    let name = format!("_ses.{id}");
-    let joined = CString::new(name.as_str())
-        .map_err(|_| rustix::io::Errno::INVAL)
-        .and_then(|name| sys::join_session_keyring(&name));
-    match joined {
-        // A kernel without keyrings has nothing to keep apart.
-        Err(rustix::io::Errno::NOSYS) => Ok(()),
-        result => result.at("keyring", name),
-    }
 }

@@ -8,12 +8,16 @@ use rustix::process::{setsid, umask};
 use crate::step::{At, StepError};
 use crate::sys;
 
-/// Takes its own streams, closes all other descriptors but `kept`, has a session of its own, and signals as they should
-/// be.
-pub(super) fn leave(streams: [BorrowedFd<'_>; 3], kept: &[BorrowedFd<'_>]) -> Result<(), StepError> {
+/// Takes its own streams, closes all other descriptors but `kept` and the first `inherited` ones from 3 up, has a session
+/// of its own, and signals as they should be.
+pub(super) fn leave(
+    streams: [BorrowedFd<'_>; 3],
+    kept: &[BorrowedFd<'_>],
+    inherited: u32,
+) -> Result<(), StepError> {
     sys::replace_stdio(streams).at("standard streams", "dup")?;
     // Closed now and not at exec, so that no path through /proc/self/fd leads out of the container meanwhile.
-    sys::close_all_except(kept).at("descriptors", "close")?;
+    sys::close_all_except(kept, inherited).at("descriptors", "close")?;
     sys::reset_signals();
     setsid().at("session", "setsid")?;
     umask(Mode::empty());

@@ -8,17 +8,28 @@ use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::set_no_new_privs;
 
-use super::{rlimits, scheduling, user, working_directory};
+use super::{home, rlimits, scheduling, user, working_directory};
 use crate::channel::{InitEnd, Report};
 use crate::plan::ProcessPlan;
 use crate::seccomp::Filter;
 use crate::step::{At, StepError};
-use crate::sys::{self, LastExec};
+use crate::sys::{self, CStringArray, LastExec};
 
 /// The program, found, and what executes it.
 pub(super) struct Program {
     path: CString,
+    /// The environment, if it is not the plan's.
+    env: Option<CStringArray>,
     last: LastExec,
+}
+
+/// What the program keeps of whoever starts it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    /// How many descriptors from 3 up.
+    pub(super) inherited: u32,
+    /// Its life: the program is killed when the thread that started it ends.
+    pub(super) die_with_parent: bool,
 }
 
 /// Takes on the program's limits, filter, user and directory, and finds the program. Warnings go through the channel.
@@ -26,16 +37,18 @@ pub(super) fn prepare(
     process: &ProcessPlan,
     seccomp: Option<&Filter>,
     channel: &InitEnd,
-    die_with_parent: bool,
+    kept: Kept,
 ) -> Result<Program, Report> {
-    let last = take_rights(process, seccomp, channel, die_with_parent).map_err(Report::Failed)?;
+    let env = home::environment(process);
+    let last = take_rights(process, seccomp, channel, kept).map_err(Report::Failed)?;
     let path = find(process).map_err(|errno| Report::NotExecuted(errno.raw_os_error()))?;
-    Ok(Program { path, last })
+    Ok(Program { path, env, last })
 }
 
 /// Executes the program; returns why that could not be.
 pub(super) fn exec(program: &Program, process: &ProcessPlan, channel: &InitEnd) -> Report {
-    let errno = program.last.run(channel.as_fd(), &program.path, &process.args, &process.env);
+    let env = program.env.as_ref().unwrap_or(&process.env);
+    let errno = program.last.run(channel.as_fd(), &program.path, &process.args, env);
     Report::NotExecuted(errno.raw_os_error())
 }
 
@@ -43,7 +56,7 @@ fn take_rights(
     process: &ProcessPlan,
     seccomp: Option<&Filter>,
     channel: &InitEnd,
-    die_with_parent: bool,
+    kept: Kept,
 ) -> Result<LastExec, StepError> {
     let limited = rlimits::set(&process.rlimits)?;
     let unscheduled = scheduling::set_for_process(process)?;
@@ -57,7 +70,7 @@ fn take_rights(
     let lacking = user::become_user(process)?;
     // The change of user allowed it again.
     sys::forbid_inspection().at("process", "PR_SET_DUMPABLE")?;
-    if die_with_parent {
+    if kept.die_with_parent {
         // After the change of user, which clears it. A creator that died before this has sent no order to start.
         set_parent_process_death_signal(Some(Signal::KILL)).at("parent death", "SIGKILL")?;
     }
@@ -65,7 +78,7 @@ fn take_rights(
         set_no_new_privs(true).at("no new privileges", "prctl")?;
     }
     working_directory::enter(&process.cwd)?;
-    sys::mark_all_cloexec().at("descriptors", "close on exec")?;
+    sys::mark_all_cloexec(kept.inherited).at("descriptors", "close on exec")?;
     for warning in [limited, unscheduled, lacking].into_iter().flatten() {
         channel.report(&Report::Warning(warning));
     }

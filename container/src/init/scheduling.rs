@@ -2,18 +2,21 @@
 
 use rustix::io::Errno;
 
-use crate::plan::{Plan, ProcessPlan};
+use crate::plan::{MemoryPolicy, ProcessPlan};
 use crate::step::{At, StepError};
 use crate::sys;
 
 const STEP: &str = "scheduling";
 
 /// What holds for all of the container: where memory comes from, and the execution domain.
-pub(super) fn set_for_container(plan: &Plan) -> Result<(), StepError> {
-    if let Some(policy) = &plan.memory_policy {
+pub(super) fn set_for_container(
+    memory_policy: Option<&MemoryPolicy>,
+    personality: Option<u32>,
+) -> Result<(), StepError> {
+    if let Some(policy) = memory_policy {
         sys::set_memory_policy(policy.mode, &policy.nodes).at(STEP, "linux.memoryPolicy")?;
     }
-    match plan.personality {
+    match personality {
         Some(domain) => sys::set_personality(domain).at(STEP, "linux.personality"),
         None => Ok(()),
     }

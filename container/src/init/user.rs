@@ -7,7 +7,7 @@ use rustix::process::umask;
 use rustix::thread::{set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::capabilities;
-use crate::plan::{Plan, ProcessPlan};
+use crate::plan::ProcessPlan;
 use crate::step::{At, StepError};
 
 const STEP: &str = "user";
@@ -29,9 +29,9 @@ pub(super) fn become_user(process: &ProcessPlan) -> Result<Option<String>, StepE
 
 /// Gives pipes to a user other than root, who could not open them by /dev/stdout otherwise. Files and terminals
 /// stay whose they are.
-pub(super) fn own_pipes(streams: [BorrowedFd<'_>; 3], plan: &Plan) {
-    let uid = plan.process.uid;
-    if uid == 0 || plan.namespaces.has_own_user() {
+pub(super) fn own_pipes(streams: [BorrowedFd<'_>; 3], process: &ProcessPlan, in_user_namespace: bool) {
+    let uid = process.uid;
+    if uid == 0 || in_user_namespace {
         return;
     }
     for stream in streams {

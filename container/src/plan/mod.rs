@@ -4,6 +4,7 @@
 //! cheap; the init process then only makes system calls.
 
 mod devices;
+mod exec;
 mod hooks;
 mod mount_options;
 mod mounts;
@@ -24,6 +25,7 @@ use crate::hooks::{HookState, Hooks};
 use crate::seccomp::{Filter, SeccompError};
 
 pub(crate) use devices::{DeviceKind, DevicePlan};
+pub(crate) use exec::ExecPlan;
 #[cfg(test)]
 pub(crate) use mount_options::is_mount_word;
 pub(crate) use mounts::{MountKind, MountPlan};

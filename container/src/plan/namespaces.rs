@@ -98,6 +98,17 @@ impl Namespaces {
         self.has_own(LinuxNamespaceType::User)
     }
 
+    /// `CLONE_NEW…` bits of all that the container does not share with the host.
+    pub(crate) fn own(&self) -> u64 {
+        let made = [
+            (self.new_cgroup, LinuxNamespaceType::Cgroup),
+            (self.new_time.is_some(), LinuxNamespaceType::Time),
+        ];
+        let made = made.into_iter().filter(|(made, _)| *made).map(|(_, kind)| kind);
+        let others = made.chain(self.join.iter().map(|joined| joined.kind));
+        others.fold(self.clone_flags, |bits, kind| bits | kind as u64)
+    }
+
     /// Whether a new network namespace is made, whose loopback is ours to bring up.
     pub(crate) fn new_network(&self) -> bool {
         self.clone_flags & LinuxNamespaceType::Network as u64 != 0
@@ -162,6 +173,8 @@ mod tests {
         assert!(!plan.new_network());
         assert!(plan.has_own(LinuxNamespaceType::Network));
         assert!(!plan.has_own_uts());
+        let own = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWCGROUP | libc::CLONE_NEWNET;
+        assert_eq!(plan.own(), own as u64);
     }
 
     #[test]

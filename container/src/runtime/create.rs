@@ -1,15 +1,15 @@
 //! `create` and `run`: a container that has a name from its beginning.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 
 use super::delete;
 use super::error::RuntimeError;
+use super::foreground::Foreground;
+use super::inherited::Inherited;
+use super::pid_file;
 use super::record::{Process, Record};
 use super::store::{Entry, Locked, Store};
 use crate::bundle::Bundle;
@@ -30,6 +30,12 @@ pub struct Create {
     pub stdio: [OwnedFd; 3],
     /// A file to write the id of its first process to.
     pub pid_file: Option<PathBuf>,
+    /// Descriptors of this process that the program gets.
+    pub inherited: Inherited,
+    /// Whether it gets a session keyring of its own.
+    pub new_keyring: bool,
+    /// Whether its root is exchanged by pivot_root(2); see [`CreateOptions::pivot`].
+    pub pivot: bool,
 }
 
 /// A container that was created.
@@ -43,7 +49,10 @@ pub struct Created {
 
 /// Creates it, and lets go of it.
 pub(super) fn create(store: &Store, id: &str, options: Create) -> Result<Created, RuntimeError> {
-    let bundle = Bundle::load(&options.bundle)?;
+    let mut bundle = Bundle::load(&options.bundle)?;
+    if let Some(process) = bundle.spec.process_mut() {
+        options.inherited.announce(process);
+    }
     let mut record = new_record(store, &bundle, id)?;
     let entry = store.make(id)?;
     let locked = entry.lock()?;
@@ -67,8 +76,13 @@ pub(super) fn run(
     options: Create,
     started: impl FnOnce(i32),
 ) -> Result<i32, RuntimeError> {
-    let bundle = Bundle::load(&options.bundle)?;
+    let mut bundle = Bundle::load(&options.bundle)?;
+    if let Some(process) = bundle.spec.process_mut() {
+        options.inherited.announce(process);
+    }
     let mut record = new_record(store, &bundle, id)?;
+    // From now on a signal is for the program, and none leaves a container half made.
+    let foreground = Foreground::take()?;
     let entry = store.make(id)?;
     let locked = entry.lock()?;
     let ended = make(&entry, &locked, &bundle, &mut record, options, false).and_then(|mut container| {
@@ -77,6 +91,7 @@ pub(super) fn run(
         drop(locked);
         started(container.pid());
         record.run_poststart_hooks();
+        foreground.stay_until_end_of(container.pidfd())?;
         Ok(container.wait().map_err(|error| RuntimeError::file("its first process", error))?.code())
     });
     match entry.lock() {
@@ -106,13 +121,16 @@ fn make(
         hierarchy: Some(Hierarchy::detect(Path::new("/"))?),
         start_socket,
         die_with_parent: false,
+        inherited: options.inherited.count(),
+        new_keyring: options.new_keyring,
+        pivot: options.pivot,
     };
     let mut container = create::create(bundle, &record.id, options_of_init)?;
     let known = Process::read(container.pid()).and_then(|init| {
         record.init = Some(init);
         record.cgroup_made_parents = container.cgroup().made_parents();
         locked.write_record(record)?;
-        options.pid_file.as_deref().map_or(Ok(()), |path| write_pid_file(path, init.pid))
+        options.pid_file.as_deref().map_or(Ok(()), |path| pid_file::write(path, init.pid))
     });
     match known {
         Ok(()) => Ok(container),
@@ -184,19 +202,4 @@ fn listen_at(path: &Path) -> Result<OwnedFd, RuntimeError> {
         Ok(socket)
     });
     listening.map_err(|errno| RuntimeError::file(path, errno))
-}
-
-/// Written to another name first: whoever waits for the file finds it whole.
-fn write_pid_file(path: &Path, pid: i32) -> Result<(), RuntimeError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{pid}.new"));
-    let new = path.with_file_name(name);
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&new)
-        .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
-        .and_then(|()| fs::rename(&new, path));
-    written.map_err(|error| RuntimeError::file(path, error))
 }

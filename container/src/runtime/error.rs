@@ -8,6 +8,7 @@ use crate::bundle::BundleError;
 use crate::cgroup::CgroupError;
 use crate::container::StartError;
 use crate::create::CreateError;
+use crate::exec::ExecError;
 use crate::plan::PlanError;
 
 /// A command that could not be carried out.
@@ -57,6 +58,12 @@ pub enum RuntimeError {
         /// The word.
         name: String,
     },
+    /// A word that names no capability.
+    #[error("{name:?} is no capability; give a name like CAP_NET_RAW")]
+    UnknownCapability {
+        /// The word.
+        name: String,
+    },
     /// A file of the state directory, or of the kernel's about the container.
     #[error("{path}: {source}")]
     File {
@@ -74,6 +81,9 @@ pub enum RuntimeError {
     /// The container cannot be created.
     #[error(transparent)]
     Create(#[from] CreateError),
+    /// Nothing can be executed in it.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
     /// Its program cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),

@@ -15,9 +15,14 @@
 mod create;
 mod delete;
 mod error;
+mod exec;
+mod exec_process;
 mod features;
+mod foreground;
+mod inherited;
 mod kill;
 mod pause;
+mod pid_file;
 mod process;
 mod processes;
 mod record;
@@ -29,7 +34,10 @@ use std::path::PathBuf;
 
 pub use create::{Create, Created};
 pub use error::RuntimeError;
+pub use exec::Exec;
+pub use exec_process::{ExecProcess, ProcessChanges};
 pub use features::features;
+pub use inherited::Inherited;
 pub use kill::parse_signal;
 pub use state::{State, Status};
 
@@ -78,6 +86,15 @@ impl Runtime {
     /// When it was started before, has ended, or its program cannot be executed.
     pub fn start(&self, id: &str) -> Result<(), RuntimeError> {
         start::start(&self.store.open(id)?)
+    }
+
+    /// Executes a further program in the container and, unless it is to be detached, waits for its end. Returns the exit
+    /// status as a shell gives it.
+    ///
+    /// # Errors
+    /// When the container has ended or is paused, or the program cannot be executed.
+    pub fn exec(&self, id: &str, options: Exec) -> Result<i32, RuntimeError> {
+        exec::exec(&self.store.open(id)?, options)
     }
 
     /// What the container is and does.

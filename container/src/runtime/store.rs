@@ -133,7 +133,6 @@ impl Entry {
         record.map(Some).map_err(|error| RuntimeError::file(self.path.join(STATE), error))
     }
 
-    #[expect(dead_code, reason = "for joining a container")]
     pub(super) fn config(&self) -> Result<Option<Vec<u8>>, RuntimeError> {
         self.read(CONFIG)
     }

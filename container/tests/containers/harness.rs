@@ -209,6 +209,9 @@ impl Bundle {
             hierarchy: None,
             start_socket: None,
             die_with_parent: true,
+            inherited: 0,
+            new_keyring: true,
+            pivot: true,
         };
         container::create(&bundle, &id, options)
     }

@@ -151,6 +151,9 @@ pub(crate) fn helper(args: &[String]) {
         hierarchy: None,
         start_socket: None,
         die_with_parent: true,
+        inherited: 0,
+        new_keyring: true,
+        pivot: true,
     };
     let mut container =
         container::create(&container::Bundle::load(Path::new(dir)).unwrap(), "helped", options).unwrap();

@@ -43,6 +43,9 @@ pub(super) fn start(start: Start<'_>) -> Result<Box<dyn Running>> {
         hierarchy: None,
         start_socket: None,
         die_with_parent: true,
+        inherited: 0,
+        new_keyring: true,
+        pivot: true,
     };
     let bundle = Bundle::load(&bundle).map_err(|error| EngineError::Invalid(error.to_string()))?;
     let created = container::create(&bundle, &instance.id, options);
