@@ -21,6 +21,7 @@ use crate::channel::{self, CreatorEnd, Order, Report};
 use crate::child::Child;
 use crate::container::{Container, StartError};
 use crate::hooks::{self, HookError};
+use crate::idmap;
 use crate::init::{self, InitContext};
 use crate::join;
 use crate::plan::{Plan, PlanError};
@@ -157,6 +158,7 @@ fn clone_init(
     let v2_dir =
         cgroup.v2_dir().map(|dir| File::open(dir).map_err(|source| host_error(dir, source))).transpose()?;
     let mut joined = join::open(&plan.namespaces)?;
+    let mapped = idmap::prepare(plan, &joined)?;
     let cgroup_dir = v2_dir.as_ref().map(AsFd::as_fd);
     let request =
         CloneRequest { namespaces: plan.namespaces.clone_flags, cgroup: cgroup_dir, sibling: false };
@@ -169,7 +171,10 @@ fn clone_init(
     };
     match cloned {
         Cloned::Parent { pid, pidfd } => Ok((pid, pidfd, creator_end)),
-        Cloned::Child => init::run(InitContext { plan, cgroup, channel: init_end, join: &joined, options }),
+        Cloned::Child => {
+            let (join, mapped) = (&joined, &mapped);
+            init::run(InitContext { plan, cgroup, channel: init_end, join, mapped, options })
+        }
     }
 }
 

@@ -30,7 +30,7 @@ const STEP: &str = "namespaces";
 /// A namespace to join, opened.
 #[derive(Debug)]
 pub(crate) struct Joined {
-    kind: Kind,
+    pub(crate) kind: Kind,
     path: PathBuf,
     pub(crate) file: OwnedFd,
 }

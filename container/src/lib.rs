@@ -17,6 +17,7 @@ mod container;
 mod create;
 mod exec;
 mod hooks;
+mod idmap;
 mod init;
 mod join;
 mod plan;

@@ -1,9 +1,10 @@
 //! The fields of `config.json` that are not honoured yet, each refused by name.
 
-use oci_spec::runtime::{Linux, Mount, Process, Spec};
+use oci_spec::runtime::{Linux, Process, Spec};
 
 use super::BundleError;
 
+const NO_SELINUX: &str = "is a label of SELinux, which this runtime does not speak to; remove it";
 const LATER: &str = "not supported by this runtime; remove it";
 
 /// Refuses a configuration that asks for something this runtime would otherwise silently not do.
@@ -21,9 +22,6 @@ pub(crate) fn refuse_unsupported(spec: &Spec) -> Result<(), BundleError> {
     }
     if let Some(linux) = spec.linux() {
         refuse_in_linux(linux)?;
-    }
-    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        refuse_in_mount(index, mount)?;
     }
     Ok(())
 }
@@ -44,20 +42,11 @@ pub(crate) fn refuse_unsupported_process(process: &Process) -> Result<(), Bundle
 fn refuse_in_linux(linux: &Linux) -> Result<(), BundleError> {
     refuse(linux.intel_rdt().is_some(), "linux.intelRdt", LATER)?;
     refuse(linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices", LATER)?;
-    refuse(linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()), "linux.mountLabel", LATER)?;
+    refuse(linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()), "linux.mountLabel", NO_SELINUX)?;
     if let Some(seccomp) = linux.seccomp() {
         refuse(seccomp.listener_path().is_some(), "linux.seccomp.listenerPath", LATER)?;
     }
     Ok(())
-}
-
-fn refuse_in_mount(index: usize, mount: &Mount) -> Result<(), BundleError> {
-    let mapped = mount.uid_mappings().is_some() || mount.gid_mappings().is_some();
-    refuse(
-        mapped,
-        &format!("mounts[{index}].uidMappings"),
-        "idmapped mounts are not supported yet; remove it",
-    )
 }
 
 fn refuse(present: bool, field: &str, reason: &'static str) -> Result<(), BundleError> {
@@ -78,6 +67,7 @@ mod tests {
             (r#"{"process": {"apparmorProfile": "x", "user": {}, "cwd": "/"}}"#, "process.apparmorProfile"),
             (r#"{"process": {"selinuxLabel": "x", "user": {}, "cwd": "/"}}"#, "process.selinuxLabel"),
             (r#"{"linux": {"intelRdt": {}}}"#, "linux.intelRdt"),
+            (r#"{"linux": {"mountLabel": "system_u:object_r:x:s0"}}"#, "linux.mountLabel"),
             (
                 r#"{"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"}}}"#,
                 "linux.seccomp.listenerPath",

@@ -15,7 +15,17 @@ use crate::sys::{MountAttr, mount_setattr};
 const STEP: &str = "cgroup mount";
 
 /// Mounts them at `place`. A group that exists in no tree gives an empty directory.
-pub(super) fn make(place: OwnedFd, mount: &MountPlan, cgroup: &Cgroup) -> Result<(), StepError> {
+pub(super) fn make(
+    place: OwnedFd,
+    mount: &MountPlan,
+    cgroup: &Cgroup,
+    only_v2: bool,
+) -> Result<(), StepError> {
+    if only_v2 {
+        let reason = "the container has no cgroup of version 2; use the type cgroup";
+        let none = || StepError::new(STEP, mount.destination.display(), reason);
+        return bind(cgroup.v2_dir().ok_or_else(none)?, place, mount.attr);
+    }
     let v1: Vec<_> = cgroup.v1_dirs().collect();
     if let (true, Some(dir)) = (v1.is_empty(), cgroup.v2_dir()) {
         return bind(dir, place, mount.attr);

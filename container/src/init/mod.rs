@@ -6,6 +6,7 @@
 
 mod capabilities;
 mod cgroup_mount;
+mod copy_up;
 mod devices;
 mod home;
 mod hooks;
@@ -18,6 +19,7 @@ mod namespaces;
 mod parent;
 mod pivot_root;
 mod program;
+mod propagation;
 mod readonly_paths;
 mod rlimits;
 mod scheduling;
@@ -32,6 +34,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::cgroup::Cgroup;
 use crate::channel::{InitEnd, Order, Report};
 use crate::create::CreateOptions;
+use crate::idmap::ReadyTree;
 use crate::join::Joined;
 use crate::plan::Plan;
 use crate::step::{At, StepError};
@@ -47,6 +50,8 @@ pub(crate) struct InitContext<'a> {
     pub(crate) channel: InitEnd,
     /// Namespaces to join that it is not in yet.
     pub(crate) join: &'a [Joined],
+    /// Mounts that the creator has made, for they map ids.
+    pub(crate) mapped: &'a [ReadyTree],
     pub(crate) options: CreateOptions,
 }
 
@@ -81,11 +86,12 @@ fn set_up(context: &InitContext<'_>) -> Result<Program, Report> {
 
 /// What the container sees of the system.
 fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
-    let InitContext { plan, cgroup, channel, join, options } = context;
+    let InitContext { plan, cgroup, channel, join, mapped, options } = context;
     let stdio = [0, 1, 2].map(|stream: usize| options.stdio[stream].as_fd());
     user::own_pipes(stdio, &plan.process, plan.namespaces.has_own_user());
     let kept = [channel.as_fd()].into_iter().chain(options.start_socket.as_ref().map(AsFd::as_fd));
     let kept = kept.chain(join.iter().map(|joined| joined.file.as_fd()));
+    let kept = kept.chain(mapped.iter().map(|mapped| mapped.tree.as_fd()));
     parent::leave(stdio, &kept.collect::<Vec<_>>(), options.inherited)?;
     crate::join::enter(join)?;
     namespaces::enter(plan, channel)?;
@@ -96,7 +102,7 @@ fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
     names::set(plan)?;
     sysctl::write(&plan.sysctls)?;
     scheduling::set_for_container(plan.memory_policy.as_ref(), plan.personality)?;
-    let root = mounts::make(plan, cgroup)?;
+    let root = mounts::make(plan, cgroup, mapped)?;
     if let Some(devices) = &plan.devices {
         devices::make(root.as_fd(), devices, plan.namespaces.has_own_user())?;
     }
@@ -111,6 +117,7 @@ fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
     pivot_root::enter(root, plan, channel, options.pivot)?;
     masked_paths::mask(&plan.masked_paths)?;
     readonly_paths::protect(&plan.readonly_paths)?;
+    propagation::set_last(plan.rootfs_propagation)?;
     if !has_hooks {
         // As late as can be: what was used until here is not charged to the container.
         namespaces::wait_for_cgroup(channel)?;

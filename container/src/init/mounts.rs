@@ -3,24 +3,26 @@
 //! Each mount is made detached (fsopen/fsmount or open_tree), gets its flags, and is then attached to a descriptor
 //! of its place: no path is looked at twice.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use oci_spec::runtime::LinuxNamespaceType;
-use rustix::fs::{CWD, FileType, fstat, fstatfs};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount,
-    open_tree,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount,
+    fsopen, fspick, mount_change, move_mount, open_tree,
 };
 
-use super::cgroup_mount;
 use super::target::{self, Kind};
+use super::{cgroup_mount, copy_up, propagation};
 use crate::cgroup::Cgroup;
-use crate::plan::{MountKind, MountPlan, Plan};
+use crate::idmap::ReadyTree;
+use crate::plan::{FsParameter, MountKind, MountPlan, Plan};
 use crate::step::{At, StepError};
 use crate::sys::{MountAttr, mount_setattr};
 
@@ -41,22 +43,45 @@ const COVERABLE_IN_PROC: [&str; 10] = [
 ];
 
 /// Attaches the root filesystem and makes all mounts in it; returns the root's descriptor.
-pub(super) fn make(plan: &Plan, cgroup: &Cgroup) -> Result<OwnedFd, StepError> {
-    // Nothing that is mounted from here on shows on the host.
+pub(super) fn make(plan: &Plan, cgroup: &Cgroup, mapped: &[ReadyTree]) -> Result<OwnedFd, StepError> {
+    let shared = shared_sources(plan)?;
+    let ready = mapped.iter().chain(&shared);
     if !plan.namespaces.joins(LinuxNamespaceType::Mount) {
+        // Nothing that is mounted from here on shows on the host.
         mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).at(STEP, "/")?;
     }
-    let rootfs = plan.rootfs.as_path();
-    let root = clone_tree(rootfs, true).at("rootfs", rootfs.display())?;
-    if plan.rootfs_propagation == libc::MS_PRIVATE {
-        let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
-        mount_setattr(root.as_fd(), private, true).at("rootfs", rootfs.display())?;
+    let root = attach_root(plan)?;
+    for (index, mount) in plan.mounts.iter().enumerate() {
+        let ready = ready.clone().find(|ready| ready.index == index);
+        make_one(root.as_fd(), mount, cgroup, ready.map(|ready| ready.tree.as_fd()))?;
     }
-    let onto_path = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(&root, "", CWD, rootfs, onto_path).at("rootfs", rootfs.display())?;
-    for mount in &plan.mounts {
-        make_one(root.as_fd(), mount, cgroup)?;
+    Ok(root)
+}
+
+/// Copies of mounts in which later mounts are to show on the host too: taken while the host's are still their peers.
+fn shared_sources(plan: &Plan) -> Result<Vec<ReadyTree>, StepError> {
+    let mut copies = Vec::new();
+    for (index, mount) in plan.mounts.iter().enumerate() {
+        if let (true, None, MountKind::Bind { source, recursive }) =
+            (mount.is_shared(), &mount.ids, &mount.kind)
+        {
+            copies
+                .push(ReadyTree { index, tree: clone_tree(source, *recursive).at(STEP, source.display())? });
+        }
     }
+    Ok(copies)
+}
+
+/// A copy of the root filesystem's mount, on top of itself.
+fn attach_root(plan: &Plan) -> Result<OwnedFd, StepError> {
+    let about = || format!("root.path: {}", plan.rootfs.display());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let place = openat(CWD, &plan.rootfs, flags, Mode::empty()).at("rootfs", about())?;
+    let copy = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let all = OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::AT_EMPTY_PATH;
+    let root = open_tree(&place, "", copy | all).at("rootfs", about())?;
+    propagation::set_first(root.as_fd(), plan.rootfs_propagation)?;
+    attach(root.as_fd(), place.as_fd()).at("rootfs", about())?;
     Ok(root)
 }
 
@@ -69,27 +94,90 @@ pub(super) fn finish(root: BorrowedFd<'_>, plan: &Plan) -> Result<(), StepError>
     Ok(())
 }
 
-fn make_one(root: BorrowedFd<'_>, mount: &MountPlan, cgroup: &Cgroup) -> Result<(), StepError> {
+/// `ready`: a bind mount's tree, where it is there already.
+fn make_one(
+    root: BorrowedFd<'_>,
+    mount: &MountPlan,
+    cgroup: &Cgroup,
+    ready: Option<BorrowedFd<'_>>,
+) -> Result<(), StepError> {
     let destination = mount.destination.as_path();
     match &mount.kind {
         MountKind::Bind { source, recursive } => {
-            let tree = clone_tree(source, *recursive).at(STEP, source.display())?;
-            let is_dir = FileType::from_raw_mode(fstat(&tree).at(STEP, source.display())?.st_mode).is_dir();
+            let cloned;
+            let tree = match ready {
+                Some(ready) => ready,
+                None => {
+                    cloned = clone_tree(source, *recursive)
+                        .map_err(|errno| not_bound(errno, source, *recursive))?;
+                    cloned.as_fd()
+                }
+            };
+            let is_dir = FileType::from_raw_mode(fstat(tree).at(STEP, source.display())?.st_mode).is_dir();
             let place = place(root, mount, if is_dir { Kind::Directory } else { Kind::File })?;
-            set_attributes(tree.as_fd(), mount, true)?;
-            attach(tree.as_fd(), place.as_fd()).at(STEP, destination.display())
+            set_attributes(tree, mount, true)?;
+            attach(tree, place.as_fd()).at(STEP, destination.display())
         }
-        MountKind::Filesystem { fs_type, source, data } => {
+        MountKind::Filesystem { fs_type, source, data, copy_up } => {
             let place = place(root, mount, Kind::Directory)?;
-            let tree = new_filesystem(fs_type, source, data, mount.attr, destination)?;
+            let data = with_mode_of(&place, fs_type, data).at(STEP, destination.display())?;
+            // What is copied must be written first.
+            let later = if *copy_up { libc::MOUNT_ATTR_RDONLY } else { 0 };
+            let attr = MountAttr { set: mount.attr.set & !later, ..mount.attr };
+            let tree = new_filesystem(fs_type, source, &data, attr, destination)?;
+            if *copy_up {
+                copy_up::copy(place.as_fd(), tree.as_fd(), &destination.to_string_lossy())?;
+                let later = MountAttr { set: mount.attr.set & later, ..MountAttr::default() };
+                mount_setattr(tree.as_fd(), later, false).at(STEP, destination.display())?;
+            }
             set_attributes(tree.as_fd(), mount, false)?;
             attach(tree.as_fd(), place.as_fd()).at(STEP, destination.display())
         }
-        MountKind::Cgroup => {
+        MountKind::Cgroup { only_v2 } => {
             let place = place(root, mount, Kind::Directory)?;
-            cgroup_mount::make(place, mount, cgroup)
+            cgroup_mount::make(place, mount, cgroup, *only_v2)
         }
+        MountKind::Remount { data } => remount(root, mount, data),
     }
+}
+
+/// Why a path cannot be bound.
+fn not_bound(errno: Errno, source: &Path, recursive: bool) -> StepError {
+    match Err::<(), _>(errno).at(STEP, source.display()) {
+        Err(error) if errno == Errno::INVAL && !recursive => {
+            let hint =
+                "; if it has mounts below it, a user namespace may not leave them out: use the option rbind";
+            StepError { reason: error.reason + hint, ..error }
+        }
+        Err(error) => error,
+        Ok(()) => StepError::new(STEP, source.display(), errno),
+    }
+}
+
+/// A tmpfs has the mode of the directory that it covers, unless another is asked for.
+fn with_mode_of<'a>(
+    place: &OwnedFd,
+    fs_type: &str,
+    data: &'a [FsParameter],
+) -> Result<Cow<'a, [FsParameter]>, Errno> {
+    if fs_type != "tmpfs" || data.iter().any(|(key, _)| key == "mode") {
+        return Ok(data.into());
+    }
+    let mode = format!("{:o}", fstat(place)?.st_mode & 0o7777);
+    Ok([data, &[("mode".to_owned(), Some(mode))]].concat().into())
+}
+
+/// Changes the flags of what is mounted there, and the parameters of its filesystem.
+fn remount(root: BorrowedFd<'_>, mount: &MountPlan, data: &[FsParameter]) -> Result<(), StepError> {
+    let about = || format!("{} (remount)", mount.destination.display());
+    let place = target::open(root, &mount.destination).at(STEP, about())?;
+    if !data.is_empty() {
+        let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+        let context = fspick(&place, "", flags).at(STEP, about())?;
+        let changed = configure(&context, data).and_then(|()| fsconfig_reconfigure(&context));
+        changed.map_err(|errno| explain(context.as_fd(), errno)).at(STEP, about())?;
+    }
+    set_attributes(place.as_fd(), mount, true)
 }
 
 /// A descriptor of where the mount goes.
@@ -132,7 +220,7 @@ pub(super) fn attach(tree: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), 
 pub(super) fn new_filesystem(
     fs_type: &str,
     source: &str,
-    data: &[(String, Option<String>)],
+    data: &[FsParameter],
     attr: MountAttr,
     destination: &Path,
 ) -> Result<OwnedFd, StepError> {
@@ -142,18 +230,20 @@ pub(super) fn new_filesystem(
         if !source.is_empty() {
             fsconfig_set_string(&context, "source", source)?;
         }
-        for (key, value) in data {
-            match value {
-                Some(value) => fsconfig_set_string(&context, key, value)?,
-                None => fsconfig_set_flag(&context, key)?,
-            }
-        }
+        configure(&context, data)?;
         fsconfig_create(&context)?;
         // All flags of fsmount fit the type; `set` holds no others.
         let flags = MountAttrFlags::from_bits_retain(u32::try_from(attr.set).unwrap_or(0));
         fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
     };
     configured().map_err(|errno| explain(context.as_fd(), errno)).at(STEP, about())
+}
+
+fn configure(context: &OwnedFd, data: &[FsParameter]) -> Result<(), Errno> {
+    data.iter().try_for_each(|(key, value)| match value {
+        Some(value) => fsconfig_set_string(context, key, value),
+        None => fsconfig_set_flag(context, key),
+    })
 }
 
 /// The kernel may have said in words what it did not like.

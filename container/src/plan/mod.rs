@@ -16,7 +16,7 @@ mod sysctl;
 mod time_offsets;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
@@ -28,8 +28,8 @@ pub(crate) use devices::{DeviceKind, DevicePlan};
 pub(crate) use exec::ExecPlan;
 #[cfg(test)]
 pub(crate) use mount_options::is_mount_word;
-pub(crate) use mounts::{MountKind, MountPlan};
-pub(crate) use namespaces::{NamespaceToJoin, Namespaces};
+pub(crate) use mounts::{FsParameter, MountIds, MountKind, MountPlan};
+pub(crate) use namespaces::{IdMaps, NamespaceToJoin, Namespaces};
 pub(crate) use number_list::number_list;
 pub(crate) use process::{Capabilities, ProcessPlan, RlimitPlan, all_capabilities};
 pub(crate) use scheduling::MemoryPolicy;
@@ -41,8 +41,7 @@ pub(crate) struct Plan {
     pub(crate) id: String,
     pub(crate) rootfs: PathBuf,
     pub(crate) rootfs_readonly: bool,
-    /// `MS_SLAVE` or `MS_PRIVATE`: what the container sees of mounts that the host makes later.
-    pub(crate) rootfs_propagation: u64,
+    pub(crate) rootfs_propagation: RootPropagation,
     pub(crate) namespaces: Namespaces,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
@@ -61,6 +60,15 @@ pub(crate) struct Plan {
     bundle: PathBuf,
     oci_version: String,
     annotations: HashMap<String, String>,
+}
+
+/// `linux.rootfsPropagation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RootPropagation {
+    /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`.
+    pub(crate) kind: u64,
+    /// It holds for the mounts that the root filesystem brings with it, too.
+    pub(crate) recursive: bool,
 }
 
 /// A configuration that cannot be carried out.
@@ -97,13 +105,10 @@ impl Plan {
     pub(crate) fn new(bundle: &Bundle, id: &str) -> Result<Self, PlanError> {
         let spec = &bundle.spec;
         let root = spec.root().as_ref().ok_or(PlanError::Missing { field: "root" })?;
-        if root.path().as_os_str().is_empty() {
-            return Err(PlanError::Missing { field: "root.path" });
-        }
         let process = spec.process().as_ref().ok_or(PlanError::Missing { field: "process" })?;
         let linux = spec.linux().as_ref().ok_or(PlanError::Missing { field: "linux" })?;
         let namespaces = Namespaces::new(linux)?;
-        let mounts = mounts::plan(spec.mounts().iter().flatten(), &bundle.dir)?;
+        let mounts = mounts::plan(spec.mounts().iter().flatten(), &bundle.dir, &namespaces)?;
         let devices = devices::plan(linux.devices().iter().flatten(), &mounts)?;
         let (hostname, domainname) = names(spec, &namespaces)?;
         Ok(Self {
@@ -114,7 +119,7 @@ impl Plan {
             bundle: bundle.dir.clone(),
             oci_version: spec.version().clone(),
             annotations: spec.annotations().clone().unwrap_or_default(),
-            rootfs: bundle.dir.join(root.path()),
+            rootfs: rootfs(&bundle.dir, root.path())?,
             rootfs_readonly: root.readonly().unwrap_or(false),
             rootfs_propagation: propagation(linux.rootfs_propagation().as_deref())?,
             hostname,
@@ -174,12 +179,40 @@ fn names(spec: &Spec, namespaces: &Namespaces) -> Result<(Option<String>, Option
     Ok((spec.hostname().clone(), spec.domainname().clone()))
 }
 
-fn propagation(value: Option<&str>) -> Result<u64, PlanError> {
-    match value.unwrap_or("") {
-        "" | "slave" | "rslave" => Ok(libc::MS_SLAVE),
-        "private" | "rprivate" => Ok(libc::MS_PRIVATE),
-        other => Err(invalid("linux.rootfsPropagation", other, "only private and slave are supported")),
+/// The root filesystem's directory: `path` is absolute, or relative to the bundle. The kernel resolves it.
+fn rootfs(bundle: &Path, path: &Path) -> Result<PathBuf, PlanError> {
+    if path.as_os_str().is_empty() {
+        return Err(PlanError::Missing { field: "root.path" });
     }
+    let rootfs = bundle.join(path);
+    let depth = rootfs.components().fold(0_usize, |depth, part| match part {
+        Component::Normal(_) => depth + 1,
+        Component::ParentDir => depth.saturating_sub(1),
+        _ => depth,
+    });
+    if depth == 0 {
+        return Err(invalid(
+            "root.path",
+            path.display(),
+            "is the host's own root; a container needs another",
+        ));
+    }
+    Ok(rootfs)
+}
+
+fn propagation(value: Option<&str>) -> Result<RootPropagation, PlanError> {
+    let value = value.filter(|value| !value.is_empty()).unwrap_or("rslave");
+    let kind = match value.strip_prefix('r').unwrap_or(value) {
+        "slave" => libc::MS_SLAVE,
+        "private" => libc::MS_PRIVATE,
+        "shared" => libc::MS_SHARED,
+        "unbindable" => libc::MS_UNBINDABLE,
+        _ => {
+            let reason = "must be shared, slave, private or unbindable, or one of these with an r in front";
+            return Err(invalid("linux.rootfsPropagation", value, reason));
+        }
+    };
+    Ok(RootPropagation { kind, recursive: value.starts_with('r') })
 }
 
 fn absolute<'a>(
@@ -241,8 +274,12 @@ mod tests {
     }
 
     #[test]
-    fn relative_masked_paths_and_shared_propagation_are_refused() {
+    fn relative_masked_paths_and_unknown_propagation_are_refused() {
         assert!(plan(|json| json["linux"]["maskedPaths"] = serde_json::json!(["proc/kcore"]), "x").is_err());
-        assert!(plan(|json| json["linux"]["rootfsPropagation"] = "rshared".into(), "x").is_err());
+        for word in ["r", "rrshared", "public", "Shared"] {
+            assert!(plan(|json| json["linux"]["rootfsPropagation"] = word.into(), "x").is_err(), "{word}");
+        }
+        let shared = plan(|json| json["linux"]["rootfsPropagation"] = "rshared".into(), "x").unwrap();
+        assert_eq!(shared.rootfs_propagation, RootPropagation { kind: libc::MS_SHARED, recursive: true });
     }
 }

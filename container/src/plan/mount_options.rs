@@ -19,6 +19,12 @@ pub(crate) struct MountOptions {
     pub(crate) attr: MountAttr,
     /// Flags of this mount and all below it.
     pub(crate) attr_recursive: MountAttr,
+    /// `Some(recursive)` when ids are to be mapped.
+    pub(crate) idmap: Option<bool>,
+    /// What is mounted there already is changed, instead of mounting something.
+    pub(crate) remount: bool,
+    /// A new tmpfs gets what the image has in its place.
+    pub(crate) copy_up: bool,
     /// Flags and parameters of the filesystem, in order.
     pub(crate) data: Vec<(String, Option<String>)>,
 }
@@ -44,12 +50,10 @@ impl MountOptions {
             "defaults" | "async" | "mand" | "nomand" | "" => {}
             "bind" => self.bind = Some(self.bind.unwrap_or(false)),
             "rbind" => self.bind = Some(true),
-            "remount" => return Err(Refused("a container's mounts are new; there is nothing to remount")),
-            "idmap" | "ridmap" => return Err(Refused("idmapped mounts are not supported yet")),
-            "tmpcopyup" => return Err(Refused("tmpcopyup is not supported yet")),
-            "shared" | "rshared" | "unbindable" | "runbindable" => {
-                return Err(Refused("only private and slave propagation are supported"));
-            }
+            "remount" => self.remount = true,
+            "idmap" => self.idmap = Some(self.idmap.unwrap_or(false)),
+            "ridmap" => self.idmap = Some(true),
+            "tmpcopyup" => self.copy_up = true,
             _ if option.contains('\0') => return Err(Refused("holds a NUL byte")),
             _ => self.add_flag_or_data(option),
         }
@@ -120,6 +124,8 @@ fn flag(option: &str) -> Option<Change> {
         "noatime" => AccessTime(MOUNT_ATTR_NOATIME),
         "private" => Propagation(libc::MS_PRIVATE),
         "slave" => Propagation(libc::MS_SLAVE),
+        "shared" => Propagation(libc::MS_SHARED),
+        "unbindable" => Propagation(libc::MS_UNBINDABLE),
         _ => return None,
     })
 }
@@ -163,9 +169,23 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_had_is_refused() {
-        for option in ["remount", "rshared", "idmap", "tmpcopyup", "a\0b"] {
-            assert_eq!(parse(&[option]).unwrap_err().0, option);
+    fn all_eight_kinds_of_propagation_are_known() {
+        for (option, value) in [
+            ("private", libc::MS_PRIVATE),
+            ("slave", libc::MS_SLAVE),
+            ("shared", libc::MS_SHARED),
+            ("unbindable", libc::MS_UNBINDABLE),
+        ] {
+            assert_eq!(parse(&[option]).unwrap().attr.propagation, value);
+            assert_eq!(parse(&[&format!("r{option}")]).unwrap().attr_recursive.propagation, value);
         }
+    }
+
+    #[test]
+    fn words_that_are_no_flags_are_kept_apart() {
+        let parsed = parse(&["ridmap", "idmap", "tmpcopyup", "remount"]).unwrap();
+        assert_eq!((parsed.idmap, parsed.copy_up, parsed.remount), (Some(true), true, true));
+        assert!(parsed.data.is_empty());
+        assert_eq!(parse(&["a\0b"]).unwrap_err().0, "a\0b");
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct NamespaceToJoin {
 }
 
 /// The text of `uid_map` and `gid_map`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IdMaps {
     pub(crate) uid: String,
     pub(crate) gid: String,
@@ -73,7 +73,7 @@ impl Namespaces {
         }
         // One that is joined has its maps already; what is said of them here describes it.
         if !plan.joins(LinuxNamespaceType::User) {
-            plan.id_maps = id_maps(linux, plan.clone_flags & LinuxNamespaceType::User as u64 != 0)?;
+            plan.id_maps = container_maps(linux, plan.clone_flags & LinuxNamespaceType::User as u64 != 0)?;
         }
         Ok(plan)
     }
@@ -120,18 +120,33 @@ impl Namespaces {
     }
 }
 
-fn id_maps(linux: &Linux, new_user: bool) -> Result<Option<IdMaps>, PlanError> {
-    let uid = id_map("linux.uidMappings", linux.uid_mappings().as_deref())?;
-    let gid = id_map("linux.gidMappings", linux.gid_mappings().as_deref())?;
-    match (new_user, uid, gid) {
-        (false, None, None) => Ok(None),
-        (false, Some(map), _) | (false, _, Some(map)) => {
-            Err(invalid("linux.uidMappings", map.trim_end(), "needs a user namespace"))
+fn container_maps(linux: &Linux, new_user: bool) -> Result<Option<IdMaps>, PlanError> {
+    let (uid, gid) = (linux.uid_mappings().as_deref(), linux.gid_mappings().as_deref());
+    let maps = id_maps(["linux.uidMappings", "linux.gidMappings"], uid, gid)?;
+    match (new_user, maps) {
+        (false, Some(maps)) => {
+            Err(invalid("linux.uidMappings", maps.uid.trim_end(), "needs a user namespace"))
         }
-        (true, Some(uid), Some(gid)) => Ok(Some(IdMaps { uid, gid })),
-        (true, ..) => {
+        (true, None) => {
             let reason = "a user namespace needs both linux.uidMappings and linux.gidMappings";
             Err(invalid("linux.namespaces", "user", reason))
+        }
+        (_, maps) => Ok(maps),
+    }
+}
+
+/// The maps of user and group ids, which come together or not at all.
+pub(super) fn id_maps(
+    fields: [&str; 2],
+    uid: Option<&[LinuxIdMapping]>,
+    gid: Option<&[LinuxIdMapping]>,
+) -> Result<Option<IdMaps>, PlanError> {
+    match (id_map(fields[0], uid)?, id_map(fields[1], gid)?) {
+        (None, None) => Ok(None),
+        (Some(uid), Some(gid)) => Ok(Some(IdMaps { uid, gid })),
+        (uid, _) => {
+            let missing = if uid.is_none() { fields[0] } else { fields[1] };
+            Err(invalid(missing, "", "is missing; user and group ids are mapped together"))
         }
     }
 }

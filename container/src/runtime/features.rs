@@ -6,7 +6,7 @@ use crate::SPEC_VERSION;
 
 /// Words that stand in a mount's `options` and are no data for a filesystem; most also with an `r` in front, for the mounts
 /// below as well.
-const MOUNT_OPTIONS: [&str; 35] = [
+const MOUNT_OPTIONS: [&str; 43] = [
     "async",
     "atime",
     "bind",
@@ -42,6 +42,14 @@ const MOUNT_OPTIONS: [&str; 35] = [
     "symfollow",
     "rnoatime",
     "rrelatime",
+    "idmap",
+    "remount",
+    "ridmap",
+    "rshared",
+    "runbindable",
+    "shared",
+    "tmpcopyup",
+    "unbindable",
 ];
 
 /// The `features` document.
@@ -52,7 +60,7 @@ pub fn features() -> Value {
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": MOUNT_OPTIONS.as_slice(),
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capabilities(),
             "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
             "seccomp": {
@@ -72,7 +80,7 @@ pub fn features() -> Value {
             "apparmor": { "enabled": false },
             "selinux": { "enabled": false },
             "intelRdt": { "enabled": false },
-            "mountExtensions": { "idmap": { "enabled": false } },
+            "mountExtensions": { "idmap": { "enabled": true } },
         },
         "annotations": { "carve.version": env!("CARGO_PKG_VERSION") },
     })

@@ -30,7 +30,7 @@ pub(crate) use exec::CStringArray;
 pub(crate) use keyring::join_session_keyring;
 pub(crate) use last_exec::{LastExec, LastStage, parse_failure};
 pub(crate) use loopback::bring_up_loopback;
-pub(crate) use mount_setattr::{MountAttr, mount_setattr};
+pub(crate) use mount_setattr::{MountAttr, map_ids, mount_setattr};
 pub(crate) use namespace_type::namespace_type;
 pub(crate) use pidfd::send_signal;
 pub(crate) use scheduling::{SchedAttr, set_io_priority, set_memory_policy, set_personality, set_scheduler};

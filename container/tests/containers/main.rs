@@ -15,6 +15,7 @@ mod cgroups;
 mod harness;
 mod isolation;
 mod lifecycle;
+mod mounts;
 mod namespaces;
 mod security;
 
@@ -27,6 +28,7 @@ fn main() {
         security::CASES,
         cgroups::CASES,
         lifecycle::CASES,
+        mounts::CASES,
         namespaces::CASES,
     ]
     .into_iter()

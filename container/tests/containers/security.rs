@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::json;
 
-use crate::harness::{Bundle, Case, push};
+use crate::harness::{Bundle, Case, push, read_all};
 
 pub(crate) const CASES: &[Case] = &[
     ("capabilities_are_exactly_those_configured", capabilities_are_exactly_those_configured),
@@ -16,6 +18,19 @@ pub(crate) const CASES: &[Case] = &[
     ("a_linked_proc_is_refused", a_linked_proc_is_refused),
     ("a_linked_mount_target_stays_inside", a_linked_mount_target_stays_inside),
     ("a_linked_dev_stays_inside", a_linked_dev_stays_inside),
+    ("a_linked_parent_of_a_mount_target_stays_inside", a_linked_parent_of_a_mount_target_stays_inside),
+    (
+        "the_root_path_may_climb_or_be_a_link_and_must_be_a_directory",
+        the_root_path_may_climb_or_be_a_link_and_must_be_a_directory,
+    ),
+    (
+        "masked_paths_that_are_swapped_meanwhile_lead_nowhere",
+        masked_paths_that_are_swapped_meanwhile_lead_nowhere,
+    ),
+    (
+        "a_null_device_that_is_swapped_meanwhile_covers_nothing_else",
+        a_null_device_that_is_swapped_meanwhile_covers_nothing_else,
+    ),
     ("proc_cannot_be_mounted_over", proc_cannot_be_mounted_over),
     ("a_false_null_device_is_noticed", a_false_null_device_is_noticed),
     (
@@ -161,7 +176,7 @@ fn what_is_not_supported_is_refused_and_leaves_nothing() {
         ("/process/apparmorProfile", json!("x"), "process.apparmorProfile"),
         ("/linux/intelRdt", json!({}), "linux.intelRdt"),
         ("/linux/resources/blockIO", json!({"weight": 5}), "blockIO"),
-        ("/linux/rootfsPropagation", json!("shared"), "linux.rootfsPropagation"),
+        ("/linux/rootfsPropagation", json!("public"), "linux.rootfsPropagation"),
         ("/root/path", json!("no-such-rootfs"), "rootfs"),
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NOTIFY"}), "linux.seccomp"),
         ("/linux/sysctl", json!({"kernel.core_pattern": "x"}), "linux.sysctl.kernel.core_pattern"),
@@ -180,4 +195,130 @@ fn what_is_not_supported_is_refused_and_leaves_nothing() {
         let error = bundle.create_error();
         assert!(error.contains(expected), "{pointer}: {error}");
     }
+}
+
+fn a_linked_parent_of_a_mount_target_stays_inside() {
+    let outside = tempfile::tempdir().unwrap();
+    let data = tempfile::tempdir().unwrap();
+    fs::write(data.path().join("file"), "data").unwrap();
+    for link in [outside.path().to_str().unwrap(), "../../../../../../../etc", "/proc/self/root/etc"] {
+        let bundle = Bundle::script("cat /parent/volume/deep/file").with(|config| {
+            let mount = json!({"destination": "/parent/volume/deep", "type": "bind", "source": data.path()});
+            push(&mut config["mounts"], mount);
+        });
+        symlink(link, bundle.rootfs().join("parent")).unwrap();
+        // A magic link is refused; others are resolved within the root filesystem.
+        if link.starts_with("/proc") {
+            assert!(bundle.create_error().contains("mounts: /parent/volume/deep"), "{link}");
+        } else {
+            assert_eq!(bundle.output(), "data");
+        }
+        assert!(!Path::new("/etc/volume").exists());
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "{link}");
+    }
+}
+
+fn the_root_path_may_climb_or_be_a_link_and_must_be_a_directory() {
+    let bundle = Bundle::script("cat /etc/mark");
+    fs::write(bundle.rootfs().join("etc/mark"), "mine").unwrap();
+    symlink("rootfs", bundle.dir.path().join("link")).unwrap();
+    fs::write(bundle.dir.path().join("plain"), "").unwrap();
+    let name = bundle.dir.path().file_name().unwrap().to_str().unwrap().to_owned();
+    let absolute = bundle.rootfs().display().to_string();
+    let mut bundle = bundle;
+    for path in ["rootfs", "./rootfs/", "link", &format!("../{name}/rootfs"), &absolute] {
+        bundle.config["root"]["path"] = json!(path);
+        assert_eq!(bundle.output(), "mine", "{path}");
+    }
+    for path in ["plain", "none", "", "/", "/..", "rootfs/bin/busybox", "/dev/null"] {
+        bundle.config["root"]["path"] = json!(path);
+        let error = bundle.create_error();
+        assert!(error.contains("root.path"), "{path}: {error}");
+    }
+}
+
+/// Runs a script of the host again and again while `act` does something.
+fn racing(script: &str, act: impl FnOnce()) {
+    let command = format!("while :; do {script}; done");
+    let mut racer = Command::new("/bin/busybox").args(["sh", "-c", &command]).spawn().unwrap();
+    act();
+    racer.kill().unwrap();
+    racer.wait().unwrap();
+}
+
+fn masked_paths_that_are_swapped_meanwhile_lead_nowhere() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("file"), "host").unwrap();
+    let bundle =
+        Bundle::script("cat /etc/hidden/file /etc/kept/file; echo x > /etc/kept/file; true").with(|config| {
+            push(&mut config["linux"]["maskedPaths"], json!("/etc/hidden"));
+            push(&mut config["linux"]["readonlyPaths"], json!("/etc/kept"));
+        });
+    let etc = bundle.rootfs().join("etc");
+    for dir in ["hidden", "kept"] {
+        fs::create_dir(etc.join(dir)).unwrap();
+        symlink(outside.path(), etc.join(format!("{dir}.link"))).unwrap();
+    }
+    let swap = "for n in hidden kept; do mv -T $n $n.dir; mv -T $n.link $n; mv -T $n $n.link; mv -T $n.dir $n; done 2> /dev/null";
+    racing(&format!("cd {}; {swap}", etc.display()), || {
+        for _ in 0..20 {
+            let output = tempfile::tempfile().unwrap();
+            // A path that is being moved may be missed, or reported; it is never one of the host's.
+            if let Ok(mut container) = bundle.create(&output) {
+                let _started = container.start();
+                container.wait().unwrap();
+                container.delete().unwrap();
+            }
+            assert_eq!(fs::read_to_string(outside.path().join("file")).unwrap(), "host");
+            let text = read_all(&mut output.try_clone().unwrap());
+            assert!(!text.contains("host"), "{text}");
+        }
+    });
+    fs::write(outside.path().join("file"), "still writable").unwrap();
+}
+
+fn a_null_device_that_is_swapped_meanwhile_covers_nothing_else() {
+    let dev = tempfile::tempdir().unwrap();
+    for (name, minor) in [("null", "3"), ("zero", "5"), ("full", "7"), ("random", "8"), ("urandom", "9")] {
+        let path = dev.path().join(name);
+        assert!(
+            Command::new("/bin/busybox")
+                .arg("mknod")
+                .arg(path)
+                .args(["c", "1", minor])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+    fs::write(dev.path().join("secret"), "readable").unwrap();
+    symlink("/proc/sys/kernel/core_pattern", dev.path().join("link")).unwrap();
+    let bundle = Bundle::script("cat /etc/secret").with(|config| {
+        config["mounts"] = json!([{"destination": "/proc", "type": "proc"},
+                                  {"destination": "/dev", "type": "bind", "source": dev.path()}]);
+        push(&mut config["linux"]["maskedPaths"], json!("/etc/secret"));
+    });
+    fs::write(bundle.rootfs().join("etc/secret"), "secret").unwrap();
+    let swap = "mv -T null real; mv -T link null; mv -T null link; mv -T secret null; mv -T null secret; mv -T real null";
+    let (mut masked, mut noticed) = (0, 0);
+    racing(&format!("cd {}; {swap}", dev.path().display()), || {
+        for _ in 0..20 {
+            let mut output = tempfile::tempfile().unwrap();
+            match bundle.create(&output) {
+                Err(error) => {
+                    assert!(error.to_string().contains("masked paths: /dev/null"), "{error}");
+                    noticed += 1;
+                }
+                Ok(mut container) => {
+                    let _started = container.start();
+                    container.wait().unwrap();
+                    container.delete().unwrap();
+                    // Empty, or the complaint of cat that this is no longer the null device of /dev.
+                    assert_eq!(read_all(&mut output), "");
+                    masked += 1;
+                }
+            }
+        }
+    });
+    assert_eq!(masked + noticed, 20);
 }
