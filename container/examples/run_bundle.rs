@@ -35,6 +35,7 @@ fn run(dir: &Path, id: &str) -> Result<i32, Box<dyn std::error::Error>> {
         hierarchy: None,
         start_socket: None,
         die_with_parent: true,
+        console: None,
         inherited: 0,
         new_keyring: true,
         pivot: true,

@@ -19,6 +19,7 @@ use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, CgroupError, Hierarchy};
 use crate::channel::{self, CreatorEnd, Order, Report};
 use crate::child::Child;
+use crate::console::ConsoleError;
 use crate::container::{Container, StartError};
 use crate::hooks::{self, HookError};
 use crate::idmap;
@@ -42,6 +43,8 @@ pub struct CreateOptions {
     pub start_socket: Option<OwnedFd>,
     /// Whether the container is killed when the thread that creates it ends, however it ends.
     pub die_with_parent: bool,
+    /// Where the program's terminal is sent, if it is to have one: a connected socket.
+    pub console: Option<OwnedFd>,
     /// How many of this process's descriptors, from 3 up, the program gets as they are.
     pub inherited: u32,
     /// Whether the program gets a session keyring of its own, and not its creator's.
@@ -66,6 +69,9 @@ pub enum CreateError {
     /// The configuration cannot be carried out.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Nobody takes the program's terminal.
+    #[error(transparent)]
+    Console(#[from] ConsoleError),
     /// The cgroup cannot be made or joined.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
@@ -106,6 +112,11 @@ pub enum CreateError {
 pub fn create(bundle: &Bundle, id: &str, options: CreateOptions) -> Result<Container, CreateError> {
     refuse_threads()?;
     let plan = Plan::new(bundle, id)?;
+    match (plan.process.terminal, &options.console) {
+        (Some(_), None) => return Err(ConsoleError::Missing.into()),
+        (None, Some(_)) => return Err(ConsoleError::Unused.into()),
+        _ => {}
+    }
     let cgroup = make_cgroup(bundle, &options)?;
     let (pid, pidfd, channel) = match clone_init(&plan, &cgroup, options) {
         Ok(cloned) => cloned,

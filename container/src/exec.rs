@@ -43,6 +43,8 @@ pub(crate) struct Target<'a> {
 #[derive(Debug)]
 pub(crate) struct ExecOptions {
     pub(crate) stdio: [OwnedFd; 3],
+    /// Where its terminal is sent, if it is to have one.
+    pub(crate) console: Option<OwnedFd>,
     /// How many descriptors from 3 up.
     pub(crate) inherited: u32,
 }
@@ -89,9 +91,11 @@ pub enum ExecError {
 ///
 /// # Errors
 /// See [`ExecError`]. This process's later children may be the container's even then.
-pub(crate) fn exec(plan: &ExecPlan, target: Target<'_>, options: &ExecOptions) -> Result<Child, ExecError> {
+pub(crate) fn exec(plan: &ExecPlan, target: Target<'_>, options: ExecOptions) -> Result<Child, ExecError> {
     refuse_threads().map_err(ExecError::Threads)?;
-    let (channel, pid, pidfd) = clone_process(plan, target, options)?;
+    let (channel, pid, pidfd) = clone_process(plan, target, &options)?;
+    // The child's are the only copies from here on: their end is its end.
+    drop(options);
     let mut child = Child::new(pid, pidfd);
     match guide(plan, target.cgroup, pid, &channel) {
         Ok(()) => Ok(child),
@@ -137,6 +141,7 @@ fn clone_process(
                 root: root.as_ref().map(AsFd::as_fd),
                 channel: child_end,
                 stdio,
+                console: options.console.as_ref().map(AsFd::as_fd),
                 inherited: options.inherited,
             })
         }

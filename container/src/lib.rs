@@ -13,6 +13,7 @@ mod bundle;
 pub mod cgroup;
 mod channel;
 mod child;
+mod console;
 mod container;
 mod create;
 mod exec;
@@ -28,6 +29,7 @@ mod step;
 mod sys;
 
 pub use bundle::{Bundle, BundleError};
+pub use console::ConsoleError;
 pub use container::{Container, DeleteError, ExitStatus, StartError};
 pub use create::{CreateError, CreateOptions, create};
 pub use exec::ExecError;

@@ -12,6 +12,7 @@ mod client;
 mod conversation;
 mod guest;
 mod oci;
+mod oci_container;
 mod processes;
 
 use std::{
@@ -28,6 +29,7 @@ pub use client::{Client, http_get, wait_at_most, wait_for};
 pub use conversation::{Guest, OBEYS};
 pub use guest::{initramfs_of_checks, initramfs_with, kernel, kernel_of};
 pub use oci::OciBundle;
+pub use oci_container::OciContainer;
 pub use processes::processes;
 use rustix::thread::UnshareFlags;
 use tempfile::TempDir;

@@ -3,20 +3,20 @@
 use std::{
     fs,
     os::fd::AsFd,
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    path::Path,
+    process::{Command, Stdio},
 };
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{Host, wait_for};
+use tests::{Host, OciContainer, wait_for};
 
 const WAITING: [&str; 2] = ["sleep", "1000"];
 
 #[test]
 fn gives_the_programs_output_and_exit_status() {
     let Some(host) = Host::for_containers() else { return };
-    let bundle = Bundle::new(&host, &WAITING, |_| ());
+    let bundle = OciContainer::new(&host, &WAITING, |_| ());
     bundle.start();
     let output = bundle.run(&["exec", "ID", "sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!(output.status.code(), Some(7), "{output:?}");
@@ -27,7 +27,7 @@ fn gives_the_programs_output_and_exit_status() {
 #[test]
 fn what_cannot_be_executed_is_told_in_the_words_that_callers_look_for() {
     let Some(host) = Host::for_containers() else { return };
-    let bundle = Bundle::new(&host, &WAITING, |_| ());
+    let bundle = OciContainer::new(&host, &WAITING, |_| ());
     bundle.start();
     fs::write(bundle.rootfs().join("etc/data"), "no program").unwrap();
     assert!(bundle.fails(255, &["exec", "ID", "nowhere"]).contains("executable file not found in"));
@@ -43,7 +43,7 @@ fn what_cannot_be_executed_is_told_in_the_words_that_callers_look_for() {
 #[test]
 fn is_in_the_same_box_as_the_first_process() {
     let Some(host) = Host::for_containers() else { return };
-    let bundle = Bundle::new(&host, &WAITING, |config| {
+    let bundle = OciContainer::new(&host, &WAITING, |config| {
         config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 99}]);
         config["process"]["oomScoreAdj"] = json!(321);
         config["process"]["user"] = json!({"uid": 0, "gid": 0, "umask": 0o27});
@@ -61,7 +61,7 @@ fn is_in_the_same_box_as_the_first_process() {
 #[test]
 fn flags_change_what_the_process_is() {
     let Some(host) = Host::for_containers() else { return };
-    let bundle = Bundle::new(&host, &WAITING, |config| {
+    let bundle = OciContainer::new(&host, &WAITING, |config| {
         config["process"]["env"] = json!(["PATH=/bin", "GREETING=hello", "OTHER=kept"]);
     });
     fs::write(
@@ -95,7 +95,7 @@ fn flags_change_what_the_process_is() {
 #[test]
 fn a_process_may_be_described_in_a_file() {
     let Some(host) = Host::for_containers() else { return };
-    let bundle = Bundle::new(&host, &WAITING, |_| ());
+    let bundle = OciContainer::new(&host, &WAITING, |_| ());
     bundle.start();
     let process = json!({"user": {"uid": 5, "gid": 6}, "cwd": "/etc", "env": ["PATH=/bin", "A=b"],
                          "args": ["sh", "-c", "id -u; pwd; echo $A; grep CapBnd /proc/self/status"]});
@@ -110,7 +110,7 @@ fn a_process_may_be_described_in_a_file() {
 #[test]
 fn a_detached_process_lives_on_under_the_id_that_was_told() {
     let Some(host) = Host::for_containers() else { return };
-    let bundle = Bundle::new(&host, &WAITING, |_| ());
+    let bundle = OciContainer::new(&host, &WAITING, |_| ());
     bundle.start();
     let mut command = bundle.carve(&["exec", "--detach", "--pid-file", "pid", "ID", "sleep", "999"]);
     assert!(command.stdout(Stdio::null()).status().unwrap().success());
@@ -124,7 +124,7 @@ fn a_detached_process_lives_on_under_the_id_that_was_told() {
 #[test]
 fn only_the_descriptors_asked_for_reach_the_program() {
     let Some(host) = Host::for_containers() else { return };
-    let bundle = Bundle::new(&host, &WAITING, |_| ());
+    let bundle = OciContainer::new(&host, &WAITING, |_| ());
     bundle.start();
     let list = "ls -1 /proc/self/fd | grep -v x; true";
     // The last one is the directory that ls reads.
@@ -151,7 +151,7 @@ fn only_the_descriptors_asked_for_reach_the_program() {
 #[test]
 fn signals_are_passed_on() {
     let Some(host) = Host::for_containers() else { return };
-    let bundle = Bundle::new(&host, &WAITING, |_| ());
+    let bundle = OciContainer::new(&host, &WAITING, |_| ());
     bundle.start();
     let script = "trap 'exit 3' TERM; echo > /tmp/ready; while :; do sleep 0.05; done";
     let mut client = bundle.carve(&["exec", "ID", "sh", "-c", script]).spawn().unwrap();
@@ -164,7 +164,7 @@ fn signals_are_passed_on() {
 #[test]
 fn a_run_that_is_killed_leaves_nothing_that_cannot_be_deleted() {
     let Some(host) = Host::for_containers() else { return };
-    let bundle = Bundle::new(&host, &WAITING, |_| ());
+    let bundle = OciContainer::new(&host, &WAITING, |_| ());
     for delay_ms in [0, 2, 5, 10, 20, 50, 200] {
         let mut client = bundle.carve(&["run", "ID"]).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(delay_ms));
@@ -191,7 +191,7 @@ fn a_run_that_is_killed_leaves_nothing_that_cannot_be_deleted() {
 #[test]
 fn no_working_directory_leads_out() {
     let Some(host) = Host::for_containers() else { return };
-    let bundle = Bundle::new(&host, &WAITING, |_| ());
+    let bundle = OciContainer::new(&host, &WAITING, |_| ());
     bundle.start();
     let directory = fs::File::open("/etc").unwrap();
     // Held by the command, and so by what it starts, unless that lets go of it.
@@ -212,7 +212,7 @@ fn no_working_directory_leads_out() {
 #[test]
 fn a_program_that_is_the_process_itself_finds_nothing_of_the_hosts() {
     let Some(host) = Host::for_containers() else { return };
-    let bundle = Bundle::new(&host, &WAITING, |_| ());
+    let bundle = OciContainer::new(&host, &WAITING, |_| ());
     let script = bundle.rootfs().join("script");
     fs::write(&script, "#!/proc/self/exe\n").unwrap();
     rustix::fs::chmod(&script, rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
@@ -233,7 +233,7 @@ fn nobody_inside_looks_into_a_process_that_enters() {
     let watcher = "while :; do for p in /proc/[0-9]*; do case $p in /proc/1|/proc/$$) continue;; esac; \
         for f in $p/exe $p/fd/*; do t=$(readlink $f) || continue; \
         case $t in */carve|*/oci/*|*pidfd*) echo \"$f $t\" >> /tmp/seen;; esac; done; done; done";
-    let bundle = Bundle::new(&host, &["sh", "-c", watcher], |config| {
+    let bundle = OciContainer::new(&host, &["sh", "-c", watcher], |config| {
         // Without the right to trace, as is usual, and with everything else.
         let names = &names[1..];
         config["process"]["capabilities"] =
@@ -251,7 +251,7 @@ fn nobody_inside_looks_into_a_process_that_enters() {
 #[test]
 fn a_false_proc_and_dev_do_not_mislead() {
     let Some(host) = Host::for_containers() else { return };
-    let bundle = Bundle::new(&host, &WAITING, |config| {
+    let bundle = OciContainer::new(&host, &WAITING, |config| {
         // Neither /proc nor /dev is the kernel's.
         config["mounts"] = json!([]);
         config["linux"]["maskedPaths"] = json!([]);
@@ -268,74 +268,4 @@ fn a_false_proc_and_dev_do_not_mislead() {
     }
     bundle.start();
     assert_eq!(bundle.sh("echo $HOME; ls /proc/self/fd"), "/\n3\n");
-}
-
-/// A bundle, and commands for the container made of it.
-struct Bundle<'a> {
-    host: &'a Host,
-    dir: PathBuf,
-}
-
-impl<'a> Bundle<'a> {
-    fn new(host: &'a Host, args: &[&str], change: impl FnOnce(&mut Value)) -> Self {
-        Self { host, dir: host.bundle("bundle", args).with(change).dir }
-    }
-
-    fn rootfs(&self) -> PathBuf {
-        self.dir.join("rootfs")
-    }
-
-    /// An id that no other test's container has.
-    fn id(&self) -> String {
-        let parent = self.dir.parent().and_then(|dir| dir.file_name()).expect("it is on a host");
-        parent.to_string_lossy().into_owned()
-    }
-
-    /// `carve oci ARGS…` in the bundle's directory, with `ID` standing for the id.
-    fn carve(&self, args: &[&str]) -> Command {
-        let id = self.id();
-        let args: Vec<_> = args.iter().map(|arg| if *arg == "ID" { id.as_str() } else { *arg }).collect();
-        let mut command = self.host.oci_command(&args);
-        command.stdin(Stdio::null()).current_dir(&self.dir);
-        command
-    }
-
-    /// Runs `carve oci ARGS…` to its end, whatever that is.
-    fn run(&self, args: &[&str]) -> Output {
-        self.carve(args).output().expect("carve runs")
-    }
-
-    /// Runs `carve oci ARGS…`, which must succeed, and answers what it printed.
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert!(output.status.success(), "carve oci {args:?}: {output:?}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// Runs `carve oci ARGS…`, which must fail with this code, and answers what it complained of.
-    fn fails(&self, code: i32, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert_eq!(output.status.code(), Some(code), "carve oci {args:?}: {output:?}");
-        String::from_utf8_lossy(&output.stderr).into_owned()
-    }
-
-    /// Runs the container, and leaves it alone.
-    fn start(&self) {
-        // Its streams are not the test's, whose end would be waited for otherwise.
-        let mut command = self.carve(&["run", "--detach", "ID"]);
-        let status = command.stdout(Stdio::null()).stderr(Stdio::inherit()).status().expect("carve runs");
-        assert!(status.success(), "{status}");
-    }
-
-    /// `exec` of a shell script in the container, which must succeed.
-    fn sh(&self, script: &str) -> String {
-        self.ok(&["exec", "ID", "sh", "-c", script])
-    }
-}
-
-impl Drop for Bundle<'_> {
-    fn drop(&mut self) {
-        let deleted = self.run(&["delete", "--force", "ID"]);
-        assert!(std::thread::panicking() || deleted.status.success(), "{deleted:?}");
-    }
 }

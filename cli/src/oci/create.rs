@@ -29,6 +29,9 @@ pub(super) struct ContainerArgs {
     /// Write the id of the container's first process to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// Send the program's terminal to this socket
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
     /// Pass this many descriptors from 3 up on to the program
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) preserve_fds: u32,
@@ -50,6 +53,7 @@ impl ContainerArgs {
             bundle: self.bundle,
             stdio: own_streams()?,
             pid_file: self.pid_file,
+            console_socket: self.console_socket,
             inherited,
             new_keyring: !self.no_new_keyring,
             pivot: !self.no_pivot,

@@ -10,6 +10,7 @@ use super::{Outcome, create};
 const EXAMPLES: &str = "\
 Examples:
   carve oci exec web1 ps
+  carve oci exec --tty web1 sh
   carve oci exec --user 1000:1000 --env GREETING=hello web1 sh -c 'echo $GREETING'
   carve oci exec --detach --pid-file tail.pid web1 tail -f /log
   carve oci exec --process process.json web1
@@ -22,6 +23,12 @@ pub(crate) struct Args {
     /// A file with the process, as JSON, instead of COMMAND and the flags that change it
     #[arg(short, long, value_name = "FILE")]
     process: Option<PathBuf>,
+    /// Give the process a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Send that terminal to this socket; without one, it is joined to this command's
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
     /// Leave once it runs
     #[arg(short, long)]
     detach: bool,
@@ -80,6 +87,8 @@ pub(super) fn run(runtime: &Runtime, args: Args, inherited: Inherited) -> Outcom
         process,
         stdio: create::own_streams()?,
         pid_file: args.pid_file,
+        terminal: args.tty,
+        console_socket: args.console_socket,
         detach: args.detach,
         inherited,
         ignore_paused: args.ignore_paused,

@@ -30,11 +30,6 @@ pub(crate) fn refuse_unsupported(spec: &Spec) -> Result<(), BundleError> {
 pub(crate) fn refuse_unsupported_process(process: &Process) -> Result<(), BundleError> {
     let no_lsm = "no AppArmor or SELinux support in this runtime; remove it";
     let named = |label: &Option<String>| label.as_ref().is_some_and(|l| !l.is_empty());
-    refuse(
-        process.terminal() == Some(true),
-        "process.terminal",
-        "terminals are not supported yet; set it to false",
-    )?;
     refuse(named(process.apparmor_profile()), "process.apparmorProfile", no_lsm)?;
     refuse(named(process.selinux_label()), "process.selinuxLabel", no_lsm)
 }
@@ -63,7 +58,6 @@ mod tests {
     #[test]
     fn what_is_not_honoured_is_refused_by_name() {
         let cases = [
-            (r#"{"process": {"terminal": true, "user": {}, "cwd": "/"}}"#, "process.terminal"),
             (r#"{"process": {"apparmorProfile": "x", "user": {}, "cwd": "/"}}"#, "process.apparmorProfile"),
             (r#"{"process": {"selinuxLabel": "x", "user": {}, "cwd": "/"}}"#, "process.selinuxLabel"),
             (r#"{"linux": {"intelRdt": {}}}"#, "linux.intelRdt"),

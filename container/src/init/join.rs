@@ -3,11 +3,12 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{chroot, fchdir};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::program::{self, Kept, Program};
-use super::{end, keyring, namespaces, parent, scheduling, user};
+use super::{end, keyring, namespaces, parent, scheduling, terminal, user};
 use crate::channel::{InitEnd, Order, Report};
 use crate::plan::ExecPlan;
 use crate::step::{At, StepError};
@@ -24,6 +25,8 @@ pub(crate) struct JoinContext<'a> {
     pub(crate) root: Option<BorrowedFd<'a>>,
     pub(crate) channel: InitEnd,
     pub(crate) stdio: [BorrowedFd<'a>; 3],
+    /// Where the program's terminal is sent.
+    pub(crate) console: Option<BorrowedFd<'a>>,
     /// How many descriptors from 3 up the program gets.
     pub(crate) inherited: u32,
 }
@@ -49,7 +52,7 @@ fn enter(context: &JoinContext<'_>) -> Result<(), StepError> {
     let JoinContext { plan, channel, stdio, .. } = context;
     user::own_pipes(*stdio, &plan.process, plan.in_user_namespace());
     // Before there is anything of the container to be misled by.
-    let kept = [channel.as_fd(), context.init].into_iter().chain(context.root);
+    let kept = [channel.as_fd(), context.init].into_iter().chain(context.root).chain(context.console);
     parent::leave(*stdio, &kept.collect::<Vec<_>>(), context.inherited)?;
     // The root directory is the mount namespace's from here on.
     move_into_thread_name_spaces(context.init, context.namespaces).at("namespaces", "setns")?;
@@ -64,5 +67,11 @@ fn enter(context: &JoinContext<'_>) -> Result<(), StepError> {
     sys::forbid_inspection().at("process", "PR_SET_DUMPABLE")?;
     keyring::join(&plan.id)?;
     scheduling::set_for_container(plan.memory_policy.as_ref(), plan.personality)?;
-    channel.wait_for(Order::Joined).at("cgroup", "waiting to be put into it")
+    channel.wait_for(Order::Joined).at("cgroup", "waiting to be put into it")?;
+    if context.console.is_some() {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = open("/", flags, Mode::empty()).at("terminal", "/")?;
+        terminal::take(root.as_fd(), &plan.process, context.console)?;
+    }
+    Ok(())
 }

@@ -25,6 +25,7 @@ mod rlimits;
 mod scheduling;
 mod sysctl;
 mod target;
+mod terminal;
 mod user;
 mod working_directory;
 
@@ -90,6 +91,7 @@ fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
     let stdio = [0, 1, 2].map(|stream: usize| options.stdio[stream].as_fd());
     user::own_pipes(stdio, &plan.process, plan.namespaces.has_own_user());
     let kept = [channel.as_fd()].into_iter().chain(options.start_socket.as_ref().map(AsFd::as_fd));
+    let kept = kept.chain(options.console.as_ref().map(AsFd::as_fd));
     let kept = kept.chain(join.iter().map(|joined| joined.file.as_fd()));
     let kept = kept.chain(mapped.iter().map(|mapped| mapped.tree.as_fd()));
     parent::leave(stdio, &kept.collect::<Vec<_>>(), options.inherited)?;
@@ -105,6 +107,10 @@ fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
     let root = mounts::make(plan, cgroup, mapped)?;
     if let Some(devices) = &plan.devices {
         devices::make(root.as_fd(), devices, plan.namespaces.has_own_user())?;
+    }
+    let console = options.console.as_ref().map(AsFd::as_fd);
+    if let Some(slave) = terminal::take(root.as_fd(), &plan.process, console)? {
+        terminal::bind_console(root.as_fd(), slave.as_fd())?;
     }
     working_directory::create(root.as_fd(), plan);
     mounts::finish(root.as_fd(), plan)?;

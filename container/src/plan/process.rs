@@ -4,6 +4,7 @@ use std::ffi::CString;
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process};
 use rustix::process::Resource;
+use rustix::termios::Winsize;
 
 use super::{PlanError, invalid, scheduling};
 use crate::sys::{CStringArray, SchedAttr};
@@ -23,6 +24,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) gid: u32,
     pub(crate) additional_gids: Vec<u32>,
     pub(crate) umask: u32,
+    /// The terminal that it is to have.
+    pub(crate) terminal: Option<TerminalPlan>,
     pub(crate) capabilities: Capabilities,
     pub(crate) rlimits: Vec<RlimitPlan>,
     pub(crate) no_new_privileges: bool,
@@ -40,6 +43,13 @@ pub(crate) struct Capabilities {
     pub(crate) permitted: u64,
     pub(crate) inheritable: u64,
     pub(crate) ambient: u64,
+}
+
+/// A terminal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TerminalPlan {
+    /// Its size, if it is known.
+    pub(crate) size: Option<Winsize>,
 }
 
 /// A resource limit; `None` is unlimited.
@@ -79,6 +89,7 @@ impl ProcessPlan {
                 .flatten()
                 .map(|gid| checked_id("process.user.additionalGids", *gid))
                 .collect::<Result<_, _>>()?,
+            terminal: terminal(process)?,
             umask: user.umask().unwrap_or(0o022) & 0o777,
             capabilities: process.capabilities().as_ref().map(Capabilities::new).unwrap_or_default(),
             rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default())?,
@@ -90,6 +101,20 @@ impl ProcessPlan {
             env: CStringArray::new(env),
         })
     }
+}
+
+/// Runtime specification, `process.consoleSize`: to be ignored where there is no terminal.
+fn terminal(process: &Process) -> Result<Option<TerminalPlan>, PlanError> {
+    if process.terminal() != Some(true) {
+        return Ok(None);
+    }
+    let cells = |field: &str, count: u64| {
+        u16::try_from(count)
+            .map_err(|_| invalid(format!("process.consoleSize.{field}"), count, "is above 65535"))
+    };
+    let Some(size) = process.console_size() else { return Ok(Some(TerminalPlan { size: None })) };
+    let (ws_row, ws_col) = (cells("height", size.height())?, cells("width", size.width())?);
+    Ok(Some(TerminalPlan { size: Some(Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 }) }))
 }
 
 fn c_strings<'a>(field: &str, strings: impl Iterator<Item = &'a String>) -> Result<Vec<CString>, PlanError> {
@@ -275,6 +300,22 @@ mod tests {
         assert_eq!(plan.capabilities.bounding, 1 << 40 | 1);
         assert_eq!(plan.capabilities.ambient, 1 << 5);
         assert_eq!(plan.capabilities.effective, 0);
+    }
+
+    #[test]
+    fn a_size_is_for_a_terminal_only() {
+        let size =
+            |json: &str| plan(json).map(|plan| plan.terminal.map(|terminal| terminal.size.map(|s| s.ws_row)));
+        let with = |terminal: &str, height: u32| {
+            format!(
+                r#"{{"user": {{}}, "cwd": "/", "args": ["sh"], "terminal": {terminal},
+                     "consoleSize": {{"height": {height}, "width": 5}}}}"#
+            )
+        };
+        assert_eq!(size(&with("false", 65536)).unwrap(), None);
+        assert_eq!(size(&with("true", 25)).unwrap(), Some(Some(25)));
+        let error = size(&with("true", 65536)).unwrap_err().to_string();
+        assert!(error.contains("process.consoleSize.height"), "{error}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::record::{Process, Record};
 use super::store::{Entry, Locked, Store};
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, Hierarchy};
+use crate::console::Console;
 use crate::container::Container;
 use crate::create::{self, CreateOptions};
 use crate::plan;
@@ -30,6 +31,9 @@ pub struct Create {
     pub stdio: [OwnedFd; 3],
     /// A file to write the id of its first process to.
     pub pid_file: Option<PathBuf>,
+    /// A socket to send the program's terminal to; without one, a program in the foreground has its terminal joined to
+    /// this process's own.
+    pub console_socket: Option<PathBuf>,
     /// Descriptors of this process that the program gets.
     pub inherited: Inherited,
     /// Whether it gets a session keyring of its own.
@@ -54,9 +58,10 @@ pub(super) fn create(store: &Store, id: &str, options: Create) -> Result<Created
         options.inherited.announce(process);
     }
     let mut record = new_record(store, &bundle, id)?;
+    let console = console(&bundle, &options, false)?.map(|console| console.theirs);
     let entry = store.make(id)?;
     let locked = entry.lock()?;
-    match make(&entry, &locked, &bundle, &mut record, options, true) {
+    match make(&entry, &locked, &bundle, &mut record, options, console, true) {
         Ok(container) => {
             let created = Created { pid: container.pid(), warnings: container.warnings().to_vec() };
             container.detach()?;
@@ -81,19 +86,22 @@ pub(super) fn run(
         options.inherited.announce(process);
     }
     let mut record = new_record(store, &bundle, id)?;
+    let console = console(&bundle, &options, true)?;
+    let (theirs, ours) = console.map_or((None, None), |console| (Some(console.theirs), console.ours));
     // From now on a signal is for the program, and none leaves a container half made.
     let foreground = Foreground::take()?;
     let entry = store.make(id)?;
     let locked = entry.lock()?;
-    let ended = make(&entry, &locked, &bundle, &mut record, options, false).and_then(|mut container| {
-        container.start()?;
-        // Others may work on it from now on.
-        drop(locked);
-        started(container.pid());
-        record.run_poststart_hooks();
-        foreground.stay_until_end_of(container.pidfd())?;
-        Ok(container.wait().map_err(|error| RuntimeError::file("its first process", error))?.code())
-    });
+    let ended =
+        make(&entry, &locked, &bundle, &mut record, options, theirs, false).and_then(|mut container| {
+            container.start()?;
+            // Others may work on it from now on.
+            drop(locked);
+            started(container.pid());
+            record.run_poststart_hooks();
+            foreground.stay_until_end_of(container.pidfd(), ours)?;
+            Ok(container.wait().map_err(|error| RuntimeError::file("its first process", error))?.code())
+        });
     match entry.lock() {
         Ok(locked) => delete::remove(locked, &record)?,
         // Somebody else deleted it.
@@ -109,6 +117,7 @@ fn make(
     bundle: &Bundle,
     record: &mut Record,
     options: Create,
+    console: Option<OwnedFd>,
     detached: bool,
 ) -> Result<Container, RuntimeError> {
     // Before anything is made: whoever finds this knows what may be there.
@@ -121,6 +130,7 @@ fn make(
         hierarchy: Some(Hierarchy::detect(Path::new("/"))?),
         start_socket,
         die_with_parent: false,
+        console,
         inherited: options.inherited.count(),
         new_keyring: options.new_keyring,
         pivot: options.pivot,
@@ -145,6 +155,12 @@ fn make(
 
 /// What is known of it before it is made. A cgroup that others use is refused here: what is recorded is removed when
 /// something goes wrong, with all its processes.
+/// Where the program's terminal goes, if it is to have one.
+fn console(bundle: &Bundle, options: &Create, foreground: bool) -> Result<Option<Console>, RuntimeError> {
+    let wanted = bundle.spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
+    Ok(Console::choose(wanted, options.console_socket.as_deref(), foreground)?)
+}
+
 fn new_record(store: &Store, bundle: &Bundle, id: &str) -> Result<Record, RuntimeError> {
     if store.open(id).is_ok() {
         return Err(RuntimeError::Exists { id: id.to_owned() });

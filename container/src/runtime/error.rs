@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::state::Status;
 use crate::bundle::BundleError;
 use crate::cgroup::CgroupError;
+use crate::console::ConsoleError;
 use crate::container::StartError;
 use crate::create::CreateError;
 use crate::exec::ExecError;
@@ -81,6 +82,9 @@ pub enum RuntimeError {
     /// The container cannot be created.
     #[error(transparent)]
     Create(#[from] CreateError),
+    /// A program's terminal goes nowhere.
+    #[error(transparent)]
+    Console(#[from] ConsoleError),
     /// Nothing can be executed in it.
     #[error(transparent)]
     Exec(#[from] ExecError),

@@ -13,6 +13,7 @@ use super::state::Status;
 use super::store::Entry;
 use crate::bundle::{Bundle, refuse_unsupported_process};
 use crate::child::Child;
+use crate::console::Console;
 use crate::exec::{self, ExecOptions, Target};
 use crate::plan::{ExecPlan, PlanError};
 
@@ -25,6 +26,10 @@ pub struct Exec {
     pub stdio: [OwnedFd; 3],
     /// A file to write its id to.
     pub pid_file: Option<PathBuf>,
+    /// Whether it is to have a terminal, whatever the process's description says.
+    pub terminal: bool,
+    /// A socket to send that terminal to; without one, it is joined to this process's own.
+    pub console_socket: Option<PathBuf>,
     /// Whether to leave once its program is executed.
     pub detach: bool,
     /// Descriptors of this process that it gets.
@@ -44,15 +49,18 @@ pub(super) fn exec(entry: &Entry, options: Exec) -> Result<i32, RuntimeError> {
     if !options.ignore_paused && cgroup.is_frozen()? {
         return Err(wrong_status(entry, Status::Paused));
     }
+    let wanted = plan.process.terminal.is_some();
+    let console = Console::choose(wanted, options.console_socket.as_deref(), !options.detach)?;
+    let (theirs, ours) = console.map_or((None, None), |console| (Some(console.theirs), console.ours));
     let foreground = if options.detach { None } else { Some(Foreground::take()?) };
     let target = Target { pid: first.pid, init: init.as_fd(), cgroup: &cgroup };
-    let given = ExecOptions { stdio: options.stdio, inherited: options.inherited.count() };
-    let mut child = exec::exec(&plan, target, &given)?;
+    let given = ExecOptions { stdio: options.stdio, console: theirs, inherited: options.inherited.count() };
+    let mut child = exec::exec(&plan, target, given)?;
     let ended = options
         .pid_file
         .as_deref()
         .map_or(Ok(()), |path| pid_file::write(path, child.pid()))
-        .and_then(|()| foreground.map_or(Ok(0), |foreground| wait(&foreground, &mut child)));
+        .and_then(|()| foreground.map_or(Ok(0), |foreground| wait(&foreground, &mut child, ours)));
     if ended.is_err() {
         child.kill_and_reap();
     }
@@ -64,13 +72,16 @@ fn plan(entry: &Entry, record: &Record, options: &Exec) -> Result<ExecPlan, Runt
     let bundle = Bundle::parse(record.bundle.clone(), json)?;
     let own = bundle.spec.process().as_ref().ok_or(PlanError::Missing { field: "process" })?;
     let mut process = options.process.resolve(own)?;
+    if options.terminal {
+        process.set_terminal(Some(true));
+    }
     refuse_unsupported_process(&process)?;
     options.inherited.announce(&mut process);
     Ok(ExecPlan::new(&record.id, &bundle.spec, &process)?)
 }
 
-fn wait(foreground: &Foreground, child: &mut Child) -> Result<i32, RuntimeError> {
-    foreground.stay_until_end_of(child.pidfd())?;
+fn wait(foreground: &Foreground, child: &mut Child, console: Option<OwnedFd>) -> Result<i32, RuntimeError> {
+    foreground.stay_until_end_of(child.pidfd(), console)?;
     Ok(child.wait().map_err(|error| RuntimeError::file("the process", error))?.code())
 }
 

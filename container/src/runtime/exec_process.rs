@@ -62,6 +62,8 @@ fn read(path: &Path) -> io::Result<Process> {
 impl ProcessChanges {
     fn apply(&self, mut process: Process) -> Result<Process, RuntimeError> {
         process.set_args(Some(self.args.clone()));
+        // Whether there is one is the command's, and not the container's.
+        process.set_terminal(None).set_console_size(None);
         if let Some(cwd) = &self.cwd {
             process.set_cwd(cwd.clone());
         }

@@ -26,6 +26,7 @@ mod pid_file;
 mod process;
 mod processes;
 mod record;
+mod relay;
 mod start;
 mod state;
 mod store;

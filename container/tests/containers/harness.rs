@@ -209,6 +209,7 @@ impl Bundle {
             hierarchy: None,
             start_socket: None,
             die_with_parent: true,
+            console: None,
             inherited: 0,
             new_keyring: true,
             pivot: true,

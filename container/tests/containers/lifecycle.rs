@@ -151,6 +151,7 @@ pub(crate) fn helper(args: &[String]) {
         hierarchy: None,
         start_socket: None,
         die_with_parent: true,
+        console: None,
         inherited: 0,
         new_keyring: true,
         pivot: true,

@@ -43,6 +43,7 @@ pub(super) fn start(start: Start<'_>) -> Result<Box<dyn Running>> {
         hierarchy: None,
         start_socket: None,
         die_with_parent: true,
+        console: None,
         inherited: 0,
         new_keyring: true,
         pivot: true,
