@@ -36,6 +36,8 @@ pub(crate) const BUILDING: &[Package] = &[
     package("cpio", "packs initramfs archives in tests"),
     package("qemu-system-common", "has the storage daemon that serves a disk in tests"),
     package("crun", "is the peer that container starts are compared with"),
+    package("podman", "drives carve as its runtime in tests"),
+    package("containerd", "drives carve as its runtime in tests"),
 ];
 
 /// What the benchmark of the engines needs besides.

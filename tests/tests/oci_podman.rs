@@ -1,0 +1,131 @@
+//! `carve-oci` as the runtime of Debian's podman: `docs/use-with-podman-and-containerd.md`.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use tests::{Host, binary, skip, wait_for};
+
+/// podman with storage, state and configuration of its own, and carve as its runtime.
+struct Podman {
+    host: Host,
+    runtime: PathBuf,
+}
+
+impl Podman {
+    fn new() -> Option<Self> {
+        let host = Host::for_containers()?;
+        if Command::new("podman").arg("--version").stdout(Stdio::null()).status().is_err() {
+            skip("podman is not installed");
+            return None;
+        }
+        let runtime = host.path("carve-oci");
+        symlink(binary(), &runtime).expect("what it needs can be made");
+        let conf = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\"]\nnetns = \"none\"\n\
+                    [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";
+        fs::write(host.path("containers.conf"), conf).expect("what it needs can be made");
+        let podman = Self { host, runtime };
+        let bundle = podman.host.bundle("image", &["true"]);
+        let tar = podman.host.path("image.tar");
+        let packed = Command::new("tar")
+            .arg("-C")
+            .arg(bundle.dir.join("rootfs"))
+            .arg("-cf")
+            .arg(&tar)
+            .arg(".")
+            .status();
+        assert!(packed.expect("what it needs can be made").success());
+        podman.ok(&["import", tar.to_str().expect("what it needs can be made"), "busy"]);
+        Some(podman)
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        let mut command = Command::new("podman");
+        command.env("CONTAINERS_CONF", self.host.path("containers.conf"));
+        command.arg("--root").arg(self.host.path("storage")).arg("--runroot").arg(self.host.path("run"));
+        command.args(["--storage-driver", "vfs", "--runtime"]).arg(&self.runtime).args(args);
+        command.stdin(Stdio::null()).output().expect("what it needs can be made")
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "podman {args:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("what it needs can be made")
+    }
+
+    fn code(&self, args: &[&str]) -> Option<i32> {
+        self.run(args).status.code()
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        let _ = self.run(&["rm", "--all", "--force", "--time", "0"]);
+        // podman binds its storage onto itself.
+        let _ = Command::new("umount")
+            .arg("-q")
+            .arg(self.host.path("storage/vfs"))
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
+#[test]
+fn podman_runs_containers_with_their_exit_codes() {
+    let Some(podman) = Podman::new() else { return };
+    assert_eq!(podman.ok(&["run", "--rm", "busy", "/bin/echo", "hello"]), "hello\n");
+    assert_eq!(podman.code(&["run", "--rm", "busy", "/bin/sh", "-c", "exit 9"]), Some(9));
+    assert_eq!(podman.code(&["run", "--rm", "busy", "/bin/no-such-program"]), Some(127));
+    assert_eq!(podman.code(&["run", "--rm", "busy", "/etc"]), Some(126));
+    let limited =
+        ["run", "--rm", "--memory", "64m", "--pids-limit", "50", "--user", "7:8", "busy", "/bin/id"];
+    assert_eq!(podman.ok(&limited), "uid=7 gid=8 groups=8\n");
+    assert_eq!(
+        podman.ok(&["run", "--rm", "--read-only", "busy", "/bin/sh", "-c", "touch /x || echo no"]),
+        "no\n"
+    );
+    let terminal =
+        podman.ok(&["run", "--rm", "--tty", "busy", "/bin/sh", "-c", "test -t 0 && echo terminal"]);
+    assert_eq!(terminal.trim(), "terminal");
+}
+
+#[test]
+fn podman_drives_a_containers_life() {
+    let Some(podman) = Podman::new() else { return };
+    let script = "trap 'exit 3' TERM; while :; do sleep 0.1; done";
+    podman.ok(&[
+        "run",
+        "--detach",
+        "--name",
+        "one",
+        "--health-cmd",
+        "test -d /bin",
+        "busy",
+        "/bin/sh",
+        "-c",
+        script,
+    ]);
+    let status = || podman.ok(&["inspect", "--format", "{{.State.Status}}", "one"]).trim().to_owned();
+    assert_eq!(status(), "running");
+    assert_eq!(podman.ok(&["exec", "one", "/bin/echo", "inside"]), "inside\n");
+    assert_eq!(podman.code(&["exec", "one", "/bin/sh", "-c", "exit 5"]), Some(5));
+    assert_eq!(podman.code(&["exec", "one", "/bin/no-such-program"]), Some(127));
+    assert_eq!(
+        podman.ok(&["exec", "--user", "7", "--env", "A=b", "one", "/bin/sh", "-c", "echo $A $(id -u)"]),
+        "b 7\n"
+    );
+    assert!(podman.ok(&["top", "one", "pid", "comm"]).contains("sh"));
+    podman.ok(&["healthcheck", "run", "one"]);
+    podman.ok(&["pause", "one"]);
+    assert_eq!(status(), "paused");
+    podman.ok(&["unpause", "one"]);
+    assert_eq!(status(), "running");
+    podman.ok(&["stop", "--time", "10", "one"]);
+    assert_eq!(podman.ok(&["inspect", "--format", "{{.State.ExitCode}}", "one"]).trim(), "3");
+    podman.ok(&["start", "one"]);
+    podman.ok(&["kill", "--signal", "KILL", "one"]);
+    wait_for("it has ended", || (status() == "exited").then_some(()));
+    podman.ok(&["rm", "one"]);
+    assert_eq!(podman.ok(&["ps", "--all", "--quiet"]), "");
+}
