@@ -45,11 +45,13 @@ pub enum BundleError {
         path: PathBuf,
     },
     /// `config.json` is not what the OCI runtime specification describes.
-    #[error("{path} is not an OCI runtime configuration: {source}")]
+    #[error("{path} is not an OCI runtime configuration: {field}: {source}")]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The field, as a path through the JSON; a dot for the whole.
+        field: String,
+        /// What is wrong with it, and where in the file.
         source: serde_json::Error,
     },
     /// A field asks for something that is not supported.
@@ -82,10 +84,33 @@ impl Bundle {
 
     /// A bundle with this `config.json`.
     pub(crate) fn parse(dir: PathBuf, json: Vec<u8>) -> Result<Self, BundleError> {
-        let spec: Spec = serde_json::from_slice(&json)
-            .map_err(|source| BundleError::Malformed { path: dir.join("config.json"), source })?;
+        // Lists would be read as well, as the values of fields in their order.
+        if !json.trim_ascii_start().starts_with(b"{") {
+            return Err(malformed(&dir, &json));
+        }
+        let spec: Spec = serde_json::from_slice(&json).map_err(|_| malformed(&dir, &json))?;
+        if !spec.version().starts_with("1.") {
+            let reason = "must be there, and a version 1.x of the runtime specification";
+            return Err(BundleError::Unsupported { field: "ociVersion".to_owned(), reason });
+        }
         refuse_unsupported(&spec)?;
         Ok(Self { dir, spec, json })
+    }
+}
+
+/// Reads it once more, keeping track of the fields on the way: what no configuration that is right has to pay for.
+fn malformed(dir: &Path, json: &[u8]) -> BundleError {
+    let path = dir.join("config.json");
+    match serde_path_to_error::deserialize::<_, Spec>(&mut serde_json::Deserializer::from_slice(json)) {
+        Err(error) => {
+            let field = error.path().to_string();
+            BundleError::Malformed { path, field, source: error.into_inner() }
+        }
+        // A list, or something follows its end.
+        Ok(_) => {
+            let source = serde::de::Error::custom("is not one JSON object");
+            BundleError::Malformed { path, field: ".".to_owned(), source }
+        }
     }
 }
 

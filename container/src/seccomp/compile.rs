@@ -42,6 +42,12 @@ pub enum SeccompError {
         /// The number given.
         index: usize,
     },
+    /// A rule without system calls.
+    #[error("syscalls[{index}].names: a rule must name at least one system call")]
+    NoNames {
+        /// Which rule.
+        index: usize,
+    },
     /// An error number the filter cannot return.
     #[error("{errno} is no error number; use 1 to 4095")]
     Errno {
@@ -60,7 +66,7 @@ pub enum SeccompError {
 pub(super) fn compile(profile: &LinuxSeccomp) -> Result<Filter, SeccompError> {
     let default = action(profile.default_action(), profile.default_errno_ret())?;
     let rules: Vec<Rule<'_>> =
-        profile.syscalls().iter().flatten().map(Rule::new).collect::<Result<_, _>>()?;
+        profile.syscalls().iter().flatten().enumerate().map(Rule::new).collect::<Result<_, _>>()?;
     let architectures = profile.architectures().as_deref().unwrap_or_default();
     // The native architecture comes first, and calls of any that is not listed do not exist.
     let mut program = bpf::ret(NO_SUCH_CALL);
@@ -80,7 +86,10 @@ struct Rule<'a> {
 }
 
 impl<'a> Rule<'a> {
-    fn new(syscall: &'a LinuxSyscall) -> Result<Self, SeccompError> {
+    fn new((index, syscall): (usize, &'a LinuxSyscall)) -> Result<Self, SeccompError> {
+        if syscall.names().is_empty() {
+            return Err(SeccompError::NoNames { index });
+        }
         if let Some(arg) = syscall.args().iter().flatten().find(|arg| arg.index() > 5) {
             let call = syscall.names().join(", ");
             return Err(SeccompError::Argument { call, index: arg.index() });

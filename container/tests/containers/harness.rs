@@ -237,17 +237,16 @@ impl Bundle {
 
     /// What creating it fails with.
     pub(crate) fn create_error(&self) -> String {
-        if let Err(error) = self.load() {
-            return error.to_string();
-        }
+        self.outcome().expect_err("the container was created")
+    }
+
+    /// Creates and deletes it, or says why it cannot be created.
+    pub(crate) fn outcome(&self) -> Result<(), String> {
+        self.load().map_err(|error| error.to_string())?;
         let output = tempfile::tempfile().expect("a temporary file can be made");
-        match self.create(&output) {
-            Ok(mut container) => {
-                container.delete().expect("the container can be deleted");
-                panic!("the container was created");
-            }
-            Err(error) => error.to_string(),
-        }
+        let mut container = self.create(&output).map_err(|error| error.to_string())?;
+        container.delete().expect("the container can be deleted");
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@
 mod basics;
 mod cgroups;
 mod harness;
+mod hostile;
 mod isolation;
 mod lifecycle;
 mod mounts;
@@ -27,6 +28,7 @@ fn main() {
         isolation::CASES,
         security::CASES,
         cgroups::CASES,
+        hostile::CASES,
         lifecycle::CASES,
         mounts::CASES,
         namespaces::CASES,
