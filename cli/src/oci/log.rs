@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
 
 /// How lines of the file look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -33,9 +33,10 @@ struct Line<'a> {
 impl Log {
     /// Opens the file, and has warnings written to standard error.
     pub(super) fn start(path: Option<&Path>, format: LogFormat, debug: bool) -> anyhow::Result<Self> {
-        let filter = if debug { "debug" } else { "warn" };
+        // No filter by module: its parser alone would be a good part of this process's memory.
+        let most = if debug { Level::DEBUG } else { Level::WARN };
         let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_target(false);
-        lines.with_ansi(false).with_env_filter(EnvFilter::new(filter)).init();
+        lines.with_ansi(false).with_max_level(most).init();
         let file = path.map(|path| {
             let opened = OpenOptions::new().create(true).append(true).open(path);
             opened.with_context(|| format!("cannot open the log {}", path.display()))

@@ -18,6 +18,7 @@ use crate::console::Console;
 use crate::container::Container;
 use crate::create::{self, CreateOptions};
 use crate::plan;
+use crate::sys;
 
 /// Below this, in each cgroup tree, are the containers whose configuration does not say where.
 const CGROUP_PARENT: &str = "/carve-oci";
@@ -120,6 +121,8 @@ fn make(
     console: Option<OwnedFd>,
     detached: bool,
 ) -> Result<Container, RuntimeError> {
+    // From here on the configuration is carried out: how it and the command line were parsed is past.
+    sys::give_back_code();
     // Before anything is made: whoever finds this knows what may be there.
     locked.write_record(record)?;
     locked.write_config(&bundle.json)?;

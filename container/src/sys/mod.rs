@@ -6,6 +6,7 @@
 
 mod clone3;
 mod close_range;
+mod code_pages;
 mod dumpable;
 mod ebpf;
 mod exec;
@@ -24,6 +25,7 @@ mod unshare;
 
 pub(crate) use clone3::{CloneRequest, Cloned, clone3};
 pub(crate) use close_range::{close_all_except, mark_all_cloexec};
+pub(crate) use code_pages::give_back as give_back_code;
 pub(crate) use dumpable::forbid_inspection;
 pub(crate) use ebpf::{EbpfInstruction, replace_device_program};
 pub(crate) use exec::CStringArray;
