@@ -222,7 +222,7 @@ fn wrong_namespaces_are_refused_by_name() {
             "/proc/self/ns/uts",
         ),
         ("/linux/namespaces", user.clone(), "linux.uidMappings"),
-        ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 1, "size": 1}]), "linux.uidMappings"),
+        ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 1, "size": 1}]), "linux.gidMappings"),
         ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 1}]), "linux.uidMappings"),
         ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 1, "size": 0}]), "linux.uidMappings"),
         (
