@@ -6,6 +6,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod kill;
@@ -18,6 +19,7 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -92,6 +94,10 @@ enum Verb {
     Pause(pause::Args),
     /// Have the processes of a paused container go on
     Resume(resume::Args),
+    /// Change the limits of a container
+    Update(Box<update::Args>),
+    /// Print what a container uses, and when it runs out of memory
+    Events(events::Args),
     /// List containers
     List(list::Args),
     /// Write a default config.json
@@ -186,6 +192,8 @@ fn carry_out(args: Args, inherited: Result<Inherited, RuntimeError>) -> Outcome 
         Verb::Ps(args) => ps::run(&runtime, &args),
         Verb::Pause(args) => pause::run(&runtime, &args),
         Verb::Resume(args) => resume::run(&runtime, &args),
+        Verb::Update(args) => update::run(&runtime, *args),
+        Verb::Events(args) => events::run(&runtime, &args),
         Verb::List(args) => list::run(&runtime, &args),
         Verb::Spec(args) => spec::run(&args),
         Verb::Features(args) => features::run(&args),

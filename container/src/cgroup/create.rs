@@ -42,6 +42,28 @@ pub(super) fn create(
     }
 }
 
+/// Makes the directory of a group in one more v1 tree.
+pub(super) fn add_v1(group: &mut Cgroup, tree: &V1Tree) -> Result<PathBuf, CgroupError> {
+    let mut making = Making::new(&group.path)?;
+    let made = making.make(&tree.dir, |dir| inherit_cpuset(tree, dir));
+    made.map_err(|(dir, source)| CgroupError::Create { dir, source })?;
+    let v1 = V1Dir::new(tree, &making.relative);
+    let dir = v1.dir.clone();
+    group.v1.push(v1);
+    Ok(dir)
+}
+
+/// Enables the controllers that these limits need in all groups above `path`.
+pub(super) fn enable_on_the_way(tree: &V2Tree, path: &Path, limits: &[Chosen<'_>]) {
+    let wanted: Vec<&str> =
+        limits.iter().filter(|l| l.version == Version::V2).map(|l| l.target.controller.as_ref()).collect();
+    let mut dir = tree.dir.clone();
+    for part in path.components().skip(1) {
+        enable(&dir, &wanted);
+        dir.push(part);
+    }
+}
+
 /// A group that is being made.
 struct Making {
     group: Cgroup,
@@ -231,7 +253,8 @@ fn inherit_cpuset(tree: &V1Tree, dir: &Path) -> io::Result<()> {
 fn enable(dir: &Path, wanted: &[&str]) {
     let file = dir.join("cgroup.subtree_control");
     let enabled = fs::read_to_string(&file).unwrap_or_default();
-    for controller in wanted.iter().filter(|c| !enabled.split_whitespace().any(|e| e == **c)) {
+    let missing = |c: &&&str| **c != "cgroup" && !enabled.split_whitespace().any(|e| e == **c);
+    for controller in wanted.iter().filter(missing) {
         if let Err(error) = write(&file, &format!("+{controller}")) {
             tracing::debug!("{error}");
         }

@@ -19,8 +19,11 @@ mod hierarchy;
 mod in_use;
 mod kill;
 mod limits;
+mod oom;
 mod remove;
 mod stats;
+mod update;
+mod usage;
 
 use std::fs;
 use std::io;
@@ -30,7 +33,9 @@ use oci_spec::runtime::LinuxResources;
 use rustix::process::Pid;
 
 pub use hierarchy::{Hierarchy, HierarchyKind, V1Tree, V2Tree};
+pub use oom::OomWatch;
 pub use stats::{CgroupStats, MemoryStats};
+pub use usage::Usage;
 
 /// One control group: a directory in each tree that is used.
 #[derive(Debug)]
@@ -320,6 +325,32 @@ impl Cgroup {
     /// When a file that should be there cannot be read.
     pub fn stats(&self) -> Result<CgroupStats, CgroupError> {
         stats::read(self)
+    }
+
+    /// The same and more, in the words of other runtimes. What the host does not account for is 0.
+    pub fn usage(&self) -> Usage {
+        usage::read(self)
+    }
+
+    /// A watch for its running out of memory; `None` where nobody accounts for that.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn watch_oom(&self) -> Result<Option<OomWatch>, CgroupError> {
+        OomWatch::new(self)
+    }
+
+    /// Sets these limits, and with `devices` these device rules in place of those before. What they do not name stays.
+    ///
+    /// # Errors
+    /// As with [`Cgroup::create`]. What was set by then stays.
+    pub fn update(
+        &mut self,
+        hierarchy: &Hierarchy,
+        resources: &LinuxResources,
+        devices: bool,
+    ) -> Result<(), CgroupError> {
+        update::update(self, hierarchy, resources, devices)
     }
 
     /// Kills every process in the group and in groups below it. They may take a moment to be gone.

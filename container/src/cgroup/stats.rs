@@ -97,7 +97,7 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// The number in the line `key number`.
-fn keyed(text: &str, key: &str) -> Option<u64> {
+pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| number(line.strip_prefix(key)?.strip_prefix(' ')?))
 }
 

@@ -15,6 +15,7 @@
 mod create;
 mod delete;
 mod error;
+mod events;
 mod exec;
 mod exec_process;
 mod features;
@@ -30,11 +31,14 @@ mod relay;
 mod start;
 mod state;
 mod store;
+mod update;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use create::{Create, Created};
 pub use error::RuntimeError;
+pub use events::Event;
 pub use exec::Exec;
 pub use exec_process::{ExecProcess, ProcessChanges};
 pub use features::features;
@@ -128,6 +132,36 @@ impl Runtime {
     /// When it is not paused.
     pub fn resume(&self, id: &str) -> Result<(), RuntimeError> {
         pause::resume(&self.store.open(id)?)
+    }
+
+    /// Lays these limits, in the shape of `linux.resources`, over those that the container has.
+    ///
+    /// # Errors
+    /// When it has ended, or a limit cannot be had.
+    pub fn update(&self, id: &str, resources: serde_json::Value) -> Result<(), RuntimeError> {
+        update::update(&self.store.open(id)?, resources)
+    }
+
+    /// What the container has used so far.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn usage(&self, id: &str) -> Result<crate::cgroup::Usage, RuntimeError> {
+        events::usage(&self.store.open(id)?)
+    }
+
+    /// Tells what happens to the container until it ends, or `tell` answers that nobody listens any more; its figures at
+    /// once and after each `interval`.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn watch(
+        &self,
+        id: &str,
+        interval: Duration,
+        tell: impl FnMut(Event) -> bool,
+    ) -> Result<(), RuntimeError> {
+        events::watch(&self.store.open(id)?, interval, tell)
     }
 
     /// The ids of the container's processes, in the caller's pid namespace.

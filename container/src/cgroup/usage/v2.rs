@@ -1,0 +1,81 @@
+//! Figures of the v2 tree.
+
+use std::path::Path;
+
+use super::{BlockIoEntry, HugePages, MemoryEntry, Usage, huge_page_sizes, number, table, text};
+
+/// Reads what there is.
+pub(super) fn read(dir: &Path, usage: &mut Usage) {
+    let stat = table(&text(dir, "cpu.stat"));
+    let ns = |key| stat.get(key).copied().unwrap_or(0).saturating_mul(1000);
+    let count = |key| stat.get(key).copied().unwrap_or(0);
+    usage.cpu.usage.total = ns("usage_usec");
+    usage.cpu.usage.user = ns("user_usec");
+    usage.cpu.usage.kernel = ns("system_usec");
+    usage.cpu.throttling.periods = count("nr_periods");
+    usage.cpu.throttling.throttled_periods = count("nr_throttled");
+    usage.cpu.throttling.throttled_time = ns("throttled_usec");
+    usage.pids.current = number(dir, "pids.current");
+    usage.pids.limit = number(dir, "pids.max");
+    if dir.join("memory.current").exists() {
+        memory(dir, usage);
+    }
+    block_io(&text(dir, "io.stat"), usage);
+    for size in huge_page_sizes(dir, ".current") {
+        let events = table(&text(dir, &format!("hugetlb.{size}.events")));
+        let pages = HugePages {
+            usage: number(dir, &format!("hugetlb.{size}.current")),
+            max: 0,
+            failcnt: events.get("max").copied().unwrap_or(0),
+        };
+        usage.hugetlb.insert(size, pages);
+    }
+}
+
+fn memory(dir: &Path, usage: &mut Usage) {
+    let events = table(&text(dir, "memory.events"));
+    usage.memory.raw = table(&text(dir, "memory.stat"));
+    usage.memory.cache = usage.memory.raw.get("file").copied().unwrap_or(0);
+    let memory = MemoryEntry {
+        limit: limit(dir, "memory.max"),
+        usage: number(dir, "memory.current"),
+        max: number(dir, "memory.peak"),
+        failcnt: events.get("max").copied().unwrap_or(0),
+    };
+    usage.memory.usage = memory;
+    // Here, as with v1, memory and swap together.
+    usage.memory.swap = MemoryEntry {
+        limit: memory.limit.saturating_add(limit(dir, "memory.swap.max")),
+        usage: memory.usage.saturating_add(number(dir, "memory.swap.current")),
+        ..MemoryEntry::default()
+    };
+}
+
+/// A file that holds a number, or `max`.
+fn limit(dir: &Path, name: &str) -> u64 {
+    let text = text(dir, name);
+    if text.trim() == "max" { u64::MAX } else { text.trim().parse().unwrap_or(0) }
+}
+
+/// The lines `major:minor key=count …`.
+fn block_io(text: &str, usage: &mut Usage) {
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let Some((major, minor)) = words.next().and_then(|device| device.split_once(':')) else { continue };
+        let (Ok(major), Ok(minor)) = (major.parse(), minor.parse()) else { continue };
+        for (key, value) in words.filter_map(|word| word.split_once('=')) {
+            let op = match key.as_bytes().first() {
+                Some(b'r') => "Read",
+                Some(b'w') => "Write",
+                _ => "Discard",
+            };
+            let Ok(value) = value.parse() else { continue };
+            let entry = BlockIoEntry { major, minor, op: op.to_owned(), value };
+            match key {
+                "rbytes" | "wbytes" | "dbytes" => usage.blkio.io_service_bytes_recursive.push(entry),
+                "rios" | "wios" | "dios" => usage.blkio.io_serviced_recursive.push(entry),
+                _ => {}
+            }
+        }
+    }
+}
