@@ -7,6 +7,8 @@
 //!      │ ── Joined ───────────────▶ │   it is in its cgroups
 //!      │ ◀──────────── HooksDue ─── │   only where there are hooks to be run before the root is changed
 //!      │ ── Hooked ───────────────▶ │
+//!      │ ◀───────── Listener(fd) ── │   only where calls are asked about: the creator takes the descriptor
+//!      │ ── Listening ────────────▶ │   the agent has it
 //!      │ ◀──── Ready | Failed(…) ── │   waiting just before exec
 //!      │ ── Start ────────────────▶ │
 //!      │ ◀─────── Failed, or end ── │   the end means: exec succeeded (the socket is close-on-exec)
@@ -41,6 +43,7 @@ pub(crate) enum Order {
     Start = b'S',
     Detach = b'D',
     Hooked = b'H',
+    Listening = b'L',
 }
 
 /// What init tells the creator.
@@ -53,6 +56,8 @@ pub(crate) enum Report {
     Failed(StepError),
     /// The program could not be executed: errno.
     NotExecuted(i32),
+    /// It is about to load a filter whose listener will be this descriptor, and is to be told once that is handed over.
+    Listener(i32),
     /// A go-between has cloned init, which has this id.
     Cloned(i32),
 }

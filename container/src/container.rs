@@ -202,8 +202,9 @@ pub(crate) fn order_start(channel: &CreatorEnd, program: &str) -> Result<(), Sta
         Ok(None) => Ok(()),
         Ok(Some(Report::NotExecuted(errno))) => Err(StartError::not_executed(program, errno)),
         Ok(Some(Report::Failed(error))) => Err(error.into()),
-        Ok(Some(Report::Ready | Report::HooksDue | Report::Cloned(_) | Report::Warning(_))) | Err(_) => {
-            Err(StartError::Gone)
-        }
+        Ok(Some(
+            Report::Ready | Report::HooksDue | Report::Listener(_) | Report::Cloned(_) | Report::Warning(_),
+        ))
+        | Err(_) => Err(StartError::Gone),
     }
 }

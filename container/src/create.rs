@@ -10,7 +10,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::process::Pid;
@@ -25,6 +25,7 @@ use crate::hooks::{self, HookError};
 use crate::idmap;
 use crate::init::{self, InitContext};
 use crate::join;
+use crate::listener::{self, Asking, ListenerError};
 use crate::plan::{Plan, PlanError};
 use crate::step::StepError;
 use crate::sys::{self, CloneRequest, Cloned};
@@ -89,6 +90,9 @@ pub enum CreateError {
     /// A hook failed.
     #[error(transparent)]
     Hook(#[from] HookError),
+    /// The agent of a filter that asks cannot be reached.
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
     /// The init process ended without a word.
     #[error(
         "the container's init process died during set-up; it may have been killed, for lack of memory too"
@@ -126,7 +130,7 @@ pub fn create(bundle: &Bundle, id: &str, options: CreateOptions) -> Result<Conta
         }
     };
     let mut init = Child::new(pid, pidfd);
-    match guide(&plan, &cgroup, pid, &channel) {
+    match guide(&plan, &cgroup, (pid, init.pidfd()), &channel) {
         Ok(warnings) => Ok(Container::new(init, channel, cgroup, plan.process.name(), warnings)),
         Err(error) => {
             init.kill_and_reap();
@@ -190,7 +194,12 @@ fn clone_init(
 }
 
 /// Does for the init process what only its parent can, until it is ready. Returns its warnings.
-fn guide(plan: &Plan, cgroup: &Cgroup, pid: Pid, channel: &CreatorEnd) -> Result<Vec<String>, CreateError> {
+fn guide(
+    plan: &Plan,
+    cgroup: &Cgroup,
+    (pid, pidfd): (Pid, BorrowedFd<'_>),
+    channel: &CreatorEnd,
+) -> Result<Vec<String>, CreateError> {
     let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
     let write = |name: &str, value: &str| {
         let path = proc.join(name);
@@ -219,6 +228,13 @@ fn guide(plan: &Plan, cgroup: &Cgroup, pid: Pid, channel: &CreatorEnd) -> Result
                 order(channel, Order::Hooked)?;
             }
             Some(Report::Ready) => break,
+            Some(Report::Listener(number)) => {
+                let pid = pid.as_raw_nonzero().get();
+                let state = plan.hook_state("creating", Some(pid));
+                let agent = plan.seccomp.as_ref().and_then(|filter| filter.listener.as_ref());
+                listener::hand_over(Asking { pid, pidfd, number }, agent, plan.oci_version(), &state)?;
+                order(channel, Order::Listening)?;
+            }
             Some(Report::Cloned(_)) => {}
             Some(Report::Failed(error)) => return Err(error.into()),
             Some(Report::NotExecuted(errno)) => return Err(not_executed(plan, errno)),
@@ -241,7 +257,11 @@ fn last_words(plan: &Plan, channel: &CreatorEnd) -> Option<CreateError> {
         match report {
             Report::Failed(error) => return Some(error.into()),
             Report::NotExecuted(errno) => return Some(not_executed(plan, errno)),
-            Report::Ready | Report::HooksDue | Report::Cloned(_) | Report::Warning(_) => {}
+            Report::Ready
+            | Report::HooksDue
+            | Report::Listener(_)
+            | Report::Cloned(_)
+            | Report::Warning(_) => {}
         }
     }
     None

@@ -26,6 +26,7 @@ use crate::child::Child;
 use crate::container::StartError;
 use crate::create::{CreateError, refuse_threads};
 use crate::init::{self, JoinContext};
+use crate::listener::{self, Asking, ListenerError};
 use crate::plan::ExecPlan;
 use crate::step::StepError;
 use crate::sys::{self, CloneRequest, Cloned};
@@ -72,6 +73,9 @@ pub enum ExecError {
     /// There is no program to execute.
     #[error(transparent)]
     Program(StartError),
+    /// The agent of a filter that asks cannot be reached.
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
     /// The process ended without a word.
     #[error(
         "the process died before its program was executed; it may have been killed, for lack of memory too"
@@ -97,7 +101,7 @@ pub(crate) fn exec(plan: &ExecPlan, target: Target<'_>, options: ExecOptions) ->
     // The child's are the only copies from here on: their end is its end.
     drop(options);
     let mut child = Child::new(pid, pidfd);
-    match guide(plan, target.cgroup, pid, &channel) {
+    match guide(plan, target, &child, &channel) {
         Ok(()) => Ok(child),
         Err(error) => {
             child.kill_and_reap();
@@ -187,19 +191,26 @@ fn open_v2(dir: Option<&Path>) -> Result<Option<File>, ExecError> {
 }
 
 /// Does for the child what only its parent can, and waits for the execution.
-fn guide(plan: &ExecPlan, cgroup: &Cgroup, pid: Pid, channel: &CreatorEnd) -> Result<(), ExecError> {
+fn guide(plan: &ExecPlan, target: Target<'_>, child: &Child, channel: &CreatorEnd) -> Result<(), ExecError> {
+    let pid = child.pid();
     if let Some(adjustment) = plan.process.oom_score_adj {
-        let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
+        let path = format!("/proc/{pid}/oom_score_adj");
         if let Err(error) = fs::write(&path, adjustment.to_string()) {
             // Lowering it needs a capability that not every root has; the container's creation has said so.
             tracing::debug!("{path}: {error}");
         }
     }
-    cgroup.add_v1(pid)?;
+    target.cgroup.add_v1(Pid::from_raw(pid).ok_or(ExecError::Died)?)?;
     let ordered = channel.order(Order::Joined);
     loop {
         match channel.report() {
             Ok(Some(Report::Warning(warning))) => tracing::debug!("{warning}"),
+            Ok(Some(Report::Listener(number))) => {
+                let agent = plan.seccomp.as_ref().and_then(|filter| filter.listener.as_ref());
+                let asking = Asking { pid, pidfd: child.pidfd(), number };
+                listener::hand_over(asking, agent, plan.oci_version(), &plan.state(target.pid))?;
+                channel.order(Order::Listening).map_err(|_gone| ExecError::Died)?;
+            }
             Ok(Some(Report::Failed(error))) => return Err(error.into()),
             Ok(Some(Report::NotExecuted(errno))) => {
                 let program = plan.process.name();

@@ -38,9 +38,6 @@ fn refuse_in_linux(linux: &Linux) -> Result<(), BundleError> {
     refuse(linux.intel_rdt().is_some(), "linux.intelRdt", LATER)?;
     refuse(linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices", LATER)?;
     refuse(linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()), "linux.mountLabel", NO_SELINUX)?;
-    if let Some(seccomp) = linux.seccomp() {
-        refuse(seccomp.listener_path().is_some(), "linux.seccomp.listenerPath", LATER)?;
-    }
     Ok(())
 }
 
@@ -62,10 +59,6 @@ mod tests {
             (r#"{"process": {"selinuxLabel": "x", "user": {}, "cwd": "/"}}"#, "process.selinuxLabel"),
             (r#"{"linux": {"intelRdt": {}}}"#, "linux.intelRdt"),
             (r#"{"linux": {"mountLabel": "system_u:object_r:x:s0"}}"#, "linux.mountLabel"),
-            (
-                r#"{"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"}}}"#,
-                "linux.seccomp.listenerPath",
-            ),
         ];
         for (json, expected) in cases {
             let spec: Spec = serde_json::from_str(json).unwrap();

@@ -8,6 +8,7 @@ mod capabilities;
 mod cgroup_mount;
 mod copy_up;
 mod devices;
+mod filter;
 mod home;
 mod hooks;
 mod join;

@@ -1,14 +1,14 @@
 //! The last steps: the rights of the container's program, and its execution.
 
 use std::ffi::CString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, statat};
 use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::set_no_new_privs;
 
-use super::{home, rlimits, scheduling, user, working_directory};
+use super::{filter, home, rlimits, scheduling, user, working_directory};
 use crate::channel::{InitEnd, Report};
 use crate::plan::ProcessPlan;
 use crate::seccomp::Filter;
@@ -21,6 +21,8 @@ pub(super) struct Program {
     /// The environment, if it is not the plan's.
     env: Option<CStringArray>,
     last: LastExec,
+    /// Open until the execution: without it, calls that are asked about would fail.
+    _listener: Option<OwnedFd>,
 }
 
 /// What the program keeps of whoever starts it.
@@ -40,9 +42,12 @@ pub(super) fn prepare(
     kept: Kept,
 ) -> Result<Program, Report> {
     let env = home::environment(process);
-    let last = take_rights(process, seccomp, channel, kept).map_err(Report::Failed)?;
+    let filters = Filters::new(seccomp, process.no_new_privileges);
+    let (last, listener) = take_rights(process, filters, channel, kept).map_err(Report::Failed)?;
     let path = find(process).map_err(|errno| Report::NotExecuted(errno.raw_os_error()))?;
-    Ok(Program { path, env, last })
+    let late =
+        filters.late.map(|filter| filter::load(filter, channel)).transpose().map_err(Report::Failed)?;
+    Ok(Program { path, env, last, _listener: listener.or(late.flatten()) })
 }
 
 /// Executes the program; returns why that could not be.
@@ -52,21 +57,39 @@ pub(super) fn exec(program: &Program, process: &ProcessPlan, channel: &InitEnd) 
     Report::NotExecuted(errno.raw_os_error())
 }
 
+/// When the filter is loaded: one of these is it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Filters<'a> {
+    /// While there is CAP_SYS_ADMIN, which it needs without no_new_privs.
+    early: Option<&'a Filter>,
+    /// Once all is done but the execution, for somebody must take its listener.
+    late: Option<&'a Filter>,
+    /// Between the two executions.
+    last: Option<&'a Filter>,
+}
+
+impl<'a> Filters<'a> {
+    fn new(filter: Option<&'a Filter>, no_new_privileges: bool) -> Self {
+        let asks = filter.is_some_and(|filter| filter.listener.is_some());
+        match (no_new_privileges, asks) {
+            (false, _) => Self { early: filter, ..Self::default() },
+            (true, true) => Self { late: filter, ..Self::default() },
+            (true, false) => Self { last: filter, ..Self::default() },
+        }
+    }
+}
+
 fn take_rights(
     process: &ProcessPlan,
-    seccomp: Option<&Filter>,
+    filters: Filters<'_>,
     channel: &InitEnd,
     kept: Kept,
-) -> Result<LastExec, StepError> {
+) -> Result<(LastExec, Option<OwnedFd>), StepError> {
     let limited = rlimits::set(&process.rlimits)?;
     let unscheduled = scheduling::set_for_process(process)?;
-    // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go; with it, it is loaded last of all.
-    let (now, last) = if process.no_new_privileges { (None, seccomp) } else { (seccomp, None) };
-    let last = last.map(|filter| (filter.program.as_slice(), filter.flags));
+    let last = filters.last.map(|filter| (filter.program.as_slice(), filter.flags));
     let last = LastExec::new(channel.as_fd(), last).at("exec", "memfd_create")?;
-    if let Some(filter) = now {
-        sys::load_filter(&filter.program, filter.flags).at("seccomp", "linux.seccomp")?;
-    }
+    let listener = filters.early.map(|filter| filter::load(filter, channel)).transpose()?;
     let lacking = user::become_user(process)?;
     // The change of user allowed it again.
     sys::forbid_inspection().at("process", "PR_SET_DUMPABLE")?;
@@ -82,7 +105,7 @@ fn take_rights(
     for warning in [limited, unscheduled, lacking].into_iter().flatten() {
         channel.report(&Report::Warning(warning));
     }
-    Ok(last)
+    Ok((last, listener.flatten()))
 }
 
 /// The first of the candidates that can be executed; else why none can, in the way of execvp(3).

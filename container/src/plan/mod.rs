@@ -137,6 +137,11 @@ impl Plan {
 }
 
 impl Plan {
+    /// The version of the specification that the configuration is written for.
+    pub(crate) fn oci_version(&self) -> &str {
+        &self.oci_version
+    }
+
     /// What hooks are told of the container: its status, and its first process by the id that they know it by.
     pub(crate) fn hook_state(&self, status: &'static str, pid: Option<i32>) -> Vec<u8> {
         let Self { id, bundle, oci_version, annotations, .. } = self;

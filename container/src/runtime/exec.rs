@@ -77,7 +77,7 @@ fn plan(entry: &Entry, record: &Record, options: &Exec) -> Result<ExecPlan, Runt
     }
     refuse_unsupported_process(&process)?;
     options.inherited.announce(&mut process);
-    Ok(ExecPlan::new(&record.id, &bundle.spec, &process)?)
+    Ok(ExecPlan::new(&record.id, &bundle, &process)?)
 }
 
 fn wait(foreground: &Foreground, child: &mut Child, console: Option<OwnedFd>) -> Result<i32, RuntimeError> {

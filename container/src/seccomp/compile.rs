@@ -5,14 +5,15 @@
 //! names get ENOSYS, so that a program that tries a newer call falls back to an older one instead of failing.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use oci_spec::runtime::{
     LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompFilterFlag as Flag, LinuxSyscall,
 };
 
-use super::Filter;
 use super::architecture::{Architecture, NATIVE, secondary};
 use super::bpf::{self, Piece};
+use super::{Filter, Listener};
 
 /// Longest program the kernel takes (BPF_MAXINSNS).
 const MAX_INSTRUCTIONS: usize = 4096;
@@ -22,18 +23,18 @@ const NO_SUCH_CALL: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
 /// A profile that cannot be compiled.
 #[derive(Debug, thiserror::Error)]
 pub enum SeccompError {
-    /// An action this runtime cannot carry out.
-    #[error("{action} is not supported: nobody listens for it")]
-    Action {
-        /// The action's name.
-        action: String,
+    /// Calls are to be asked about, and nobody is named who could answer.
+    #[error("SCMP_ACT_NOTIFY needs listenerPath, the Unix socket of an agent that answers")]
+    NoListener,
+    /// The agent's socket cannot be found from everywhere.
+    #[error("listenerPath: {path:?}: must be an absolute path of at most 107 bytes")]
+    ListenerPath {
+        /// The path given.
+        path: PathBuf,
     },
-    /// A flag this runtime cannot pass on.
-    #[error("the flag {flag} is not supported")]
-    Flag {
-        /// The flag's name.
-        flag: String,
-    },
+    /// There is something to be told, and nobody to be told.
+    #[error("listenerMetadata is for an agent; it needs listenerPath")]
+    Metadata,
     /// A system call has six arguments.
     #[error("{call}: there is no argument {index}; arguments are numbered 0 to 5")]
     Argument {
@@ -65,6 +66,7 @@ pub enum SeccompError {
 /// Compiles `profile` for this machine.
 pub(super) fn compile(profile: &LinuxSeccomp) -> Result<Filter, SeccompError> {
     let default = action(profile.default_action(), profile.default_errno_ret())?;
+    let listener = listener(profile)?;
     let rules: Vec<Rule<'_>> =
         profile.syscalls().iter().flatten().enumerate().map(Rule::new).collect::<Result<_, _>>()?;
     let architectures = profile.architectures().as_deref().unwrap_or_default();
@@ -77,7 +79,29 @@ pub(super) fn compile(profile: &LinuxSeccomp) -> Result<Filter, SeccompError> {
     if program.len() > MAX_INSTRUCTIONS {
         return Err(SeccompError::TooLong { instructions: program.len() });
     }
-    Ok(Filter { program, flags: flags(profile.flags().as_deref().unwrap_or_default())? })
+    let flags = flags(profile.flags().as_deref().unwrap_or_default(), listener.is_some());
+    Ok(Filter { program, flags, listener })
+}
+
+/// The agent, if any call is asked about.
+fn listener(profile: &LinuxSeccomp) -> Result<Option<Listener>, SeccompError> {
+    let metadata = profile.listener_metadata().clone();
+    let path = profile.listener_path().as_ref().filter(|path| !path.as_os_str().is_empty());
+    let mut actions = profile.syscalls().iter().flatten().map(LinuxSyscall::action);
+    let asks =
+        profile.default_action() == Action::ScmpActNotify || actions.any(|a| a == Action::ScmpActNotify);
+    let Some(path) = path else {
+        return match (asks, metadata.filter(|metadata| !metadata.is_empty())) {
+            (true, _) => Err(SeccompError::NoListener),
+            (false, Some(_)) => Err(SeccompError::Metadata),
+            (false, None) => Ok(None),
+        };
+    };
+    // sockaddr_un, unix(7).
+    if !path.is_absolute() || path.as_os_str().len() > 107 {
+        return Err(SeccompError::ListenerPath { path: path.clone() });
+    }
+    Ok(asks.then(|| Listener { path: path.clone(), metadata: metadata.unwrap_or_default() }))
 }
 
 struct Rule<'a> {
@@ -188,28 +212,23 @@ fn action(action: Action, errno: Option<u32>) -> Result<u32, SeccompError> {
     if let Some(errno) = errno.filter(|errno| *errno > 4095) {
         return Err(SeccompError::Errno { errno });
     }
-    match action {
-        // TRACE needs a tracer and NOTIFY a listener, or each such call fails with ENOSYS.
-        Action::ScmpActNotify | Action::ScmpActTrace => {
-            Err(SeccompError::Action { action: action.to_string() })
-        }
-        other => Ok(other.as_u32(errno)),
-    }
+    // Without a tracer, TRACE makes a call fail with ENOSYS; that is for who wrote the profile to know.
+    Ok(action.as_u32(errno))
 }
 
-fn flags(flags: &[Flag]) -> Result<u64, SeccompError> {
-    flags.iter().try_fold(0, |bits, flag| {
-        let bit = match flag {
-            // All threads alike: there is one.
-            Flag::SeccompFilterFlagTsync => 0,
-            Flag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
-            Flag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-            Flag::SeccompFilterFlagWaitKillableRecv => {
-                return Err(SeccompError::Flag { flag: flag.to_string() });
-            }
-        };
-        Ok(bits | bit)
-    })
+fn flags(flags: &[Flag], has_listener: bool) -> u64 {
+    let bits = flags.iter().map(|flag| match flag {
+        // All threads alike: there is one.
+        Flag::SeccompFilterFlagTsync => 0,
+        Flag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
+        Flag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+        // About waiting for an answer; the kernel refuses it where nobody is asked.
+        Flag::SeccompFilterFlagWaitKillableRecv if has_listener => {
+            libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+        }
+        Flag::SeccompFilterFlagWaitKillableRecv => 0,
+    });
+    bits.fold(0, |all, bit| all | bit)
 }
 
 #[cfg(test)]
@@ -284,12 +303,51 @@ mod tests {
     }
 
     #[test]
+    fn every_action_has_the_kernels_number() {
+        for (name, value) in [
+            ("KILL", libc::SECCOMP_RET_KILL_THREAD),
+            ("KILL_THREAD", libc::SECCOMP_RET_KILL_THREAD),
+            ("KILL_PROCESS", libc::SECCOMP_RET_KILL_PROCESS),
+            ("TRAP", libc::SECCOMP_RET_TRAP),
+            ("ERRNO", EPERM),
+            ("TRACE", libc::SECCOMP_RET_TRACE | 1),
+            ("LOG", libc::SECCOMP_RET_LOG),
+            ("ALLOW", libc::SECCOMP_RET_ALLOW),
+            ("NOTIFY", libc::SECCOMP_RET_USER_NOTIF),
+        ] {
+            let json = format!(
+                r#"{{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/agent",
+                    "syscalls": [{{"names": ["mount"], "action": "SCMP_ACT_{name}"}}]}}"#
+            );
+            let filter = compile_json(&json).unwrap();
+            assert_eq!(ask(&filter, "mount", [0; 6]), value, "{name}");
+            assert_eq!(filter.listener.is_some(), name == "NOTIFY");
+        }
+    }
+
+    #[test]
+    fn flags_are_passed_on_as_far_as_they_mean_something() {
+        let flags = r#""flags": ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG",
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]"#;
+        let filter = compile_json(&format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", {flags}}}"#)).unwrap();
+        assert_eq!(filter.flags, 6);
+        let asking = format!(
+            r#"{{"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/a", "listenerMetadata": "m", {flags}}}"#
+        );
+        let filter = compile_json(&asking).unwrap();
+        assert_eq!(filter.flags, 6 | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
+        let listener = Listener { path: "/a".into(), metadata: "m".into() };
+        assert_eq!(filter.listener, Some(listener));
+    }
+
+    #[test]
     fn what_cannot_be_done_is_refused() {
         for json in [
             r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#,
-            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_TRACE"}]}"#,
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_NOTIFY"}]}"#,
+            r#"{"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "run/agent"}"#,
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}"#,
             r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 5000}"#,
-            r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}"#,
             r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_LOG",
                 "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]}]}"#,
         ] {

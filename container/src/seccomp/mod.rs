@@ -9,6 +9,8 @@ mod bpf;
 mod compile;
 mod profile;
 
+use std::path::PathBuf;
+
 use oci_spec::runtime::LinuxSeccomp;
 
 pub use compile::SeccompError;
@@ -23,13 +25,24 @@ pub(crate) struct Filter {
     pub(crate) program: Vec<BpfInstruction>,
     /// `SECCOMP_FILTER_FLAG_…` bits.
     pub(crate) flags: u64,
+    /// Who is asked about calls, if the filter asks at all.
+    pub(crate) listener: Option<Listener>,
+}
+
+/// The agent that answers for calls whose action is `SCMP_ACT_NOTIFY`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Listener {
+    /// The Unix socket where it waits.
+    pub(crate) path: PathBuf,
+    /// What it is told, besides the container's state.
+    pub(crate) metadata: String,
 }
 
 impl Filter {
     /// Compiles an OCI profile.
     ///
     /// # Errors
-    /// When it uses an action, flag or architecture that is not supported, or becomes longer than the kernel takes.
+    /// When it makes no sense, or becomes longer than the kernel takes.
     pub(crate) fn compile(profile: &LinuxSeccomp) -> Result<Self, SeccompError> {
         compile::compile(profile)
     }

@@ -36,7 +36,7 @@ pub(crate) use mount_setattr::{MountAttr, map_ids, mount_setattr};
 pub(crate) use namespace_type::namespace_type;
 pub(crate) use pidfd::send_signal;
 pub(crate) use scheduling::{SchedAttr, set_io_priority, set_memory_policy, set_personality, set_scheduler};
-pub(crate) use seccomp::{BpfInstruction, load_filter};
+pub(crate) use seccomp::{BpfInstruction, load_asking_filter, load_filter};
 pub(crate) use signal_queue::SignalQueue;
 pub(crate) use signals::kill;
 pub(crate) use signals::reset_signals;

@@ -20,13 +20,16 @@ pub(crate) type Case = (&'static str, fn());
 const INSIDE: &str = "CARVE_TEST_INSIDE";
 
 /// The argument that makes this program a helper in a process of its own.
-const HELPER: &str = "--helper";
+pub(crate) const HELPER: &str = "--helper";
 
 /// Runs the cases that the command line names, or all.
 pub(crate) fn main(cases: &[Case]) {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().map(String::as_str) == Some(HELPER) {
-        crate::lifecycle::helper(&args[1..]);
+        match args.get(1).map(String::as_str) {
+            Some("agent") => crate::notify_agent::run(&args[2..]),
+            _ => crate::lifecycle::helper(&args[1..]),
+        }
         return;
     }
     if args.iter().any(|arg| arg == "--list") {

@@ -18,6 +18,8 @@ mod isolation;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod notify;
+mod notify_agent;
 mod security;
 
 use harness::Case;
@@ -31,6 +33,7 @@ fn main() {
         hostile::CASES,
         lifecycle::CASES,
         mounts::CASES,
+        notify::CASES,
         namespaces::CASES,
     ]
     .into_iter()
