@@ -26,6 +26,7 @@ use crate::idmap;
 use crate::init::{self, InitContext};
 use crate::join;
 use crate::listener::{self, Asking, ListenerError};
+use crate::map_ids::{MapError, map_ids};
 use crate::plan::{Plan, PlanError};
 use crate::step::StepError;
 use crate::sys::{self, CloneRequest, Cloned};
@@ -81,6 +82,9 @@ pub enum CreateError {
         "cannot clone a process into new namespaces: {0}; as a user other than root, a user namespace is needed"
     )]
     Clone(io::Error),
+    /// The ids of its user namespace cannot be mapped.
+    #[error(transparent)]
+    MapIds(#[from] MapError),
     /// A step inside the container failed.
     #[error("cannot set up the container: {0}")]
     Step(#[from] StepError),
@@ -207,8 +211,7 @@ fn guide(
     };
     let mut warnings: Vec<String> = cgroup.warning().map(str::to_owned).into_iter().collect();
     if let Some(maps) = &plan.namespaces.id_maps {
-        write("uid_map", &maps.uid)?;
-        write("gid_map", &maps.gid)?;
+        map_ids(pid, maps)?;
         order(channel, Order::Mapped)?;
     }
     if let Some(adjustment) = plan.process.oom_score_adj

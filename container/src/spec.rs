@@ -83,6 +83,29 @@ pub fn default_spec() -> Spec {
     spec
 }
 
+/// The same for the calling user, who need not be root: in a user namespace where only that one exists, as root.
+pub fn rootless_spec() -> Spec {
+    let mut spec = default_spec();
+    if let Some(linux) = spec.linux_mut() {
+        let mut user = LinuxNamespace::default();
+        user.set_typ(LinuxNamespaceType::User).set_path(None);
+        let namespaces = namespaces().into_iter().chain([user]).collect();
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let mapped = Linux::rootless(uid, gid);
+        linux
+            .set_namespaces(Some(namespaces))
+            .set_uid_mappings(mapped.uid_mappings().clone())
+            .set_gid_mappings(mapped.gid_mappings().clone())
+            .set_resources(None);
+    }
+    for mount in spec.mounts_mut().iter_mut().flatten() {
+        // The group of terminals is not mapped.
+        let options = mount.options().iter().flatten().filter(|option| *option != "gid=5").cloned().collect();
+        mount.set_options(Some(options));
+    }
+    spec
+}
+
 fn root() -> Root {
     let mut root = Root::default();
     root.set_path("rootfs".into()).set_readonly(Some(false));

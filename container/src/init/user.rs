@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{FileType, Gid, Mode, Uid, fchown, fstat};
+use rustix::io::Errno;
 use rustix::process::umask;
 use rustix::thread::{set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
@@ -18,7 +19,11 @@ pub(super) fn become_user(process: &ProcessPlan) -> Result<Option<String>, StepE
     // Without this, leaving user 0 would drop capabilities that are wanted.
     set_keep_capabilities(true).at(STEP, "keeping capabilities")?;
     let groups: Vec<Gid> = process.additional_gids.iter().copied().map(Gid::from_raw).collect();
-    set_thread_groups(&groups).at(STEP, "additional groups")?;
+    match set_thread_groups(&groups) {
+        // Whoever mapped only the own id may not (user_namespaces(7), "setgroups"). No group is asked for either.
+        Err(Errno::PERM) if groups.is_empty() => {}
+        result => result.at(STEP, "additional groups")?,
+    }
     let gid = Gid::from_raw(process.gid);
     set_thread_res_gid(gid, gid, gid).at(STEP, format_args!("group {}", process.gid))?;
     let uid = Uid::from_raw(process.uid);
