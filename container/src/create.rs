@@ -210,6 +210,7 @@ fn guide(
         fs::write(&path, value).map_err(|source| host_error(&path, source))
     };
     let mut warnings: Vec<String> = cgroup.warning().map(str::to_owned).into_iter().collect();
+    warnings.extend(plan.warnings.iter().cloned());
     if let Some(maps) = &plan.namespaces.id_maps {
         map_ids(pid, maps)?;
         order(channel, Order::Mapped)?;

@@ -28,7 +28,7 @@ use crate::create::{CreateError, refuse_threads};
 use crate::init::{self, JoinContext};
 use crate::listener::{self, Asking, ListenerError};
 use crate::plan::ExecPlan;
-use crate::step::StepError;
+use crate::step::{At, StepError};
 use crate::sys::{self, CloneRequest, Cloned};
 
 /// The container to be joined.
@@ -97,6 +97,10 @@ pub enum ExecError {
 /// See [`ExecError`]. This process's later children may be the container's even then.
 pub(crate) fn exec(plan: &ExecPlan, target: Target<'_>, options: ExecOptions) -> Result<Child, ExecError> {
     refuse_threads().map_err(ExecError::Threads)?;
+    if !plan.process.exec_affinity.first.is_empty() {
+        sys::set_affinity(&plan.process.exec_affinity.first)
+            .at("scheduling", "process.execCPUAffinity.initial")?;
+    }
     let (channel, pid, pidfd) = clone_process(plan, target, &options)?;
     // The child's are the only copies from here on: their end is its end.
     drop(options);

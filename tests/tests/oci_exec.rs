@@ -269,3 +269,15 @@ fn a_false_proc_and_dev_do_not_mislead() {
     bundle.start();
     assert_eq!(bundle.sh("echo $HOME; ls /proc/self/fd"), "/\n3\n");
 }
+
+#[test]
+fn further_processes_run_on_the_cpus_given() {
+    let Some(host) = Host::for_containers() else { return };
+    let last = std::thread::available_parallelism().unwrap().get() - 1;
+    let bundle = OciContainer::new(&host, &WAITING, |config| {
+        config["process"]["execCPUAffinity"] = json!({"initial": "0", "final": last.to_string()});
+    });
+    bundle.start();
+    let allowed = bundle.sh("grep Cpus_allowed_list /proc/self/status");
+    assert_eq!(allowed, format!("Cpus_allowed_list:\t{last}\n"));
+}

@@ -3,6 +3,7 @@
 //! `unsupported.rs` holds what this runtime does not honour yet: each such field is refused by name rather than
 //! ignored.
 
+mod unknown_capabilities;
 mod unsupported;
 
 use std::fs::File;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
+pub(crate) use unknown_capabilities::{read_without, warning as unknown_capabilities_warning};
 pub(crate) use unsupported::{refuse_unsupported, refuse_unsupported_process};
 
 /// Largest `config.json` that is read, in bytes. Real ones have some 10 to 50 KiB.
@@ -25,6 +27,8 @@ pub struct Bundle {
     pub spec: Spec,
     /// The same, as it was read.
     pub(crate) json: Vec<u8>,
+    /// What of it is left out, one sentence each.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// A bundle that cannot be used.
@@ -88,13 +92,15 @@ impl Bundle {
         if !json.trim_ascii_start().starts_with(b"{") {
             return Err(malformed(&dir, &json));
         }
-        let spec: Spec = serde_json::from_slice(&json).map_err(|_| malformed(&dir, &json))?;
+        let (spec, unknown): (Spec, _) =
+            read_without(&json, "/process/capabilities").map_err(|_| malformed(&dir, &json))?;
         if !spec.version().starts_with("1.") {
             let reason = "must be there, and a version 1.x of the runtime specification";
             return Err(BundleError::Unsupported { field: "ociVersion".to_owned(), reason });
         }
         refuse_unsupported(&spec)?;
-        Ok(Self { dir, spec, json })
+        let warnings = unknown_capabilities_warning(&unknown).into_iter().collect();
+        Ok(Self { dir, spec, json, warnings })
     }
 }
 

@@ -5,6 +5,7 @@ use oci_spec::runtime::{Linux, Process, Spec};
 use super::BundleError;
 
 const NO_SELINUX: &str = "is a label of SELinux, which this runtime does not speak to; remove it";
+const NO_RDT: &str = "classes of service of resctrl are not made by this runtime; remove it";
 const LATER: &str = "not supported by this runtime; remove it";
 
 /// Refuses a configuration that asks for something this runtime would otherwise silently not do.
@@ -35,7 +36,7 @@ pub(crate) fn refuse_unsupported_process(process: &Process) -> Result<(), Bundle
 }
 
 fn refuse_in_linux(linux: &Linux) -> Result<(), BundleError> {
-    refuse(linux.intel_rdt().is_some(), "linux.intelRdt", LATER)?;
+    refuse(linux.intel_rdt().is_some(), "linux.intelRdt", NO_RDT)?;
     refuse(linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices", LATER)?;
     refuse(linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()), "linux.mountLabel", NO_SELINUX)?;
     Ok(())

@@ -68,6 +68,7 @@ fn enter(context: &JoinContext<'_>) -> Result<(), StepError> {
     keyring::join(&plan.id)?;
     scheduling::set_for_container(plan.memory_policy.as_ref(), plan.personality)?;
     channel.wait_for(Order::Joined).at("cgroup", "waiting to be put into it")?;
+    scheduling::set_last_affinity(&plan.process)?;
     if context.console.is_some() {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = open("/", flags, Mode::empty()).at("terminal", "/")?;

@@ -22,6 +22,14 @@ pub(super) fn set_for_container(
     }
 }
 
+/// The CPUs of a further process, once it is in the container's cgroup.
+pub(super) fn set_last_affinity(process: &ProcessPlan) -> Result<(), StepError> {
+    match process.exec_affinity.last.as_slice() {
+        [] => Ok(()),
+        cpus => sys::set_affinity(cpus).at(STEP, "process.execCPUAffinity.final"),
+    }
+}
+
 /// What holds for this process. The warning says what this host does not permit.
 pub(super) fn set_for_process(process: &ProcessPlan) -> Result<Option<String>, StepError> {
     let scheduler = process.scheduler.map(sys::set_scheduler);

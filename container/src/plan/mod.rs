@@ -32,7 +32,7 @@ pub(crate) use mounts::{FsParameter, MountIds, MountKind, MountPlan};
 pub(crate) use namespaces::{IdMaps, NamespaceToJoin, Namespaces};
 pub(crate) use number_list::number_list;
 pub(crate) use process::{Capabilities, ProcessPlan, RlimitPlan, all_capabilities};
-pub(crate) use scheduling::MemoryPolicy;
+pub(crate) use scheduling::{ExecAffinity, MemoryPolicy};
 pub(crate) use sysctl::SysctlPlan;
 
 /// Everything the init process is to do, in values that need no further checking.
@@ -57,6 +57,8 @@ pub(crate) struct Plan {
     /// The execution domain, personality(2).
     pub(crate) personality: Option<u32>,
     pub(crate) hooks: Hooks,
+    /// What of the configuration is left out, one sentence each.
+    pub(crate) warnings: Vec<String>,
     bundle: PathBuf,
     oci_version: String,
     annotations: HashMap<String, String>,
@@ -116,6 +118,7 @@ impl Plan {
             memory_policy: linux.memory_policy().as_ref().map(scheduling::memory_policy).transpose()?,
             personality: linux.personality().as_ref().map(scheduling::personality).transpose()?,
             hooks: hooks(spec)?,
+            warnings: bundle.warnings.clone(),
             bundle: bundle.dir.clone(),
             oci_version: spec.version().clone(),
             annotations: spec.annotations().clone().unwrap_or_default(),
@@ -240,7 +243,7 @@ mod tests {
         let mut json = serde_json::to_value(crate::spec::default_spec()).unwrap();
         change(&mut json);
         let spec = serde_json::from_value(json).unwrap();
-        Plan::new(&Bundle { dir: "/bundle".into(), spec, json: Vec::new() }, id)
+        Plan::new(&Bundle { dir: "/bundle".into(), spec, json: Vec::new(), warnings: Vec::new() }, id)
     }
 
     #[test]

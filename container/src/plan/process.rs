@@ -6,7 +6,7 @@ use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimit, PosixRlimitT
 use rustix::process::Resource;
 use rustix::termios::Winsize;
 
-use super::{PlanError, invalid, scheduling};
+use super::{ExecAffinity, PlanError, invalid, scheduling};
 use crate::sys::{CStringArray, SchedAttr};
 
 /// Where programs are looked for when the environment has no `PATH`.
@@ -33,6 +33,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) scheduler: Option<SchedAttr>,
     /// Class and priority of disk accesses, as ioprio_set(2) takes them.
     pub(crate) io_priority: Option<u32>,
+    /// For further processes only, not for the container's first.
+    pub(crate) exec_affinity: ExecAffinity,
 }
 
 /// The five capability sets, one bit a capability (capabilities(7)).
@@ -78,6 +80,7 @@ impl ProcessPlan {
             return Err(invalid("process.cwd", cwd.display(), "must be an absolute path"));
         }
         let user = process.user();
+        let affinity = process.exec_cpu_affinity();
         Ok(Self {
             programs: programs(program, &env),
             cwd: c_string("process.cwd", cwd.as_os_str().as_encoded_bytes())?,
@@ -97,6 +100,7 @@ impl ProcessPlan {
             oom_score_adj: oom_score_adj(process.oom_score_adj())?,
             scheduler: process.scheduler().as_ref().map(scheduling::scheduler).transpose()?,
             io_priority: process.io_priority().as_ref().map(scheduling::io_priority).transpose()?,
+            exec_affinity: affinity.as_ref().map(scheduling::exec_affinity).transpose()?.unwrap_or_default(),
             args: CStringArray::new(args),
             env: CStringArray::new(env),
         })

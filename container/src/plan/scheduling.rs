@@ -2,8 +2,9 @@
 //! `linux.personality`.
 
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxIOPriority, LinuxMemoryPolicy, LinuxPersonality, LinuxPersonalityDomain,
-    LinuxSchedulerFlag, LinuxSchedulerPolicy, MemoryPolicyFlagType, MemoryPolicyModeType, Scheduler,
+    ExecCPUAffinity, IOPriorityClass, LinuxIOPriority, LinuxMemoryPolicy, LinuxPersonality,
+    LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy, MemoryPolicyFlagType,
+    MemoryPolicyModeType, Scheduler,
 };
 
 use super::{PlanError, invalid, number_list};
@@ -12,6 +13,18 @@ use crate::sys::SchedAttr;
 /// More NUMA nodes than any kernel is built for.
 const MAX_NODES: usize = 1024;
 
+/// More CPUs than any kernel is built for.
+const MAX_CPUS: usize = 8192;
+
+/// `process.execCPUAffinity`: the CPUs of a further process of the container, one bit each; empty: as they come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ExecAffinity {
+    /// Of whoever makes it, until it is in the container's cgroup.
+    pub(crate) first: Vec<u64>,
+    /// Its own, from then on.
+    pub(crate) last: Vec<u64>,
+}
+
 /// A NUMA policy as set_mempolicy(2) takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MemoryPolicy {
@@ -19,6 +32,18 @@ pub(crate) struct MemoryPolicy {
     pub(crate) mode: u32,
     /// One bit for each node.
     pub(crate) nodes: Vec<u64>,
+}
+
+/// Both lists.
+pub(super) fn exec_affinity(affinity: &ExecCPUAffinity) -> Result<ExecAffinity, PlanError> {
+    let list = |name: &str, list: &Option<String>| {
+        let field = format!("process.execCPUAffinity.{name}");
+        number_list(&field, list.as_deref().unwrap_or(""), MAX_CPUS)
+    };
+    Ok(ExecAffinity {
+        first: list("initial", affinity.initial())?,
+        last: list("final", affinity.cpu_affinity_final())?,
+    })
 }
 
 /// Policy and priority. The numbers are those of linux/sched.h.
@@ -157,6 +182,16 @@ mod tests {
         }
         assert!(read(io_priority, r#"{"class": "IOPRIO_CLASS_BE", "priority": 8}"#).is_err());
         assert!(read(personality, r#"{"domain": "LINUX", "flags": ["x"]}"#).is_err());
+    }
+
+    #[test]
+    fn cpus_of_further_processes_are_bits() {
+        let affinity = read(exec_affinity, r#"{"initial": "0-2,65", "final": "1"}"#).unwrap();
+        assert_eq!(affinity, ExecAffinity { first: vec![0b111, 0b10], last: vec![0b10] });
+        assert_eq!(read(exec_affinity, "{}").unwrap(), ExecAffinity::default());
+        let error = read(exec_affinity, r#"{"final": "3-1"}"#).unwrap_err().to_string();
+        assert!(error.contains("process.execCPUAffinity.final"), "{error}");
+        assert!(read(exec_affinity, r#"{"initial": "0-99999999"}"#).is_err());
     }
 
     #[test]

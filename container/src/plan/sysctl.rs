@@ -25,13 +25,16 @@ pub(crate) fn plan<'a>(
             let field = || format!("linux.sysctl.{name}");
             let path =
                 path(name).ok_or_else(|| invalid(field(), value, "is no name of a kernel parameter"))?;
+            if path == Path::new("kernel/hostname") {
+                return Err(invalid(field(), value, "is what the field hostname is for; use that"));
+            }
             let owner = owner(&path)
                 .ok_or_else(|| invalid(field(), value, "belongs to the whole host, not to a container"))?;
             if !namespaces.has_own(owner) {
                 return Err(invalid(
                     field(),
                     value,
-                    "needs a network or ipc namespace of the container's own",
+                    "needs a network, ipc or uts namespace of the container's own",
                 ));
             }
             Ok(SysctlPlan { path: Path::new("/proc/sys").join(path), value: value.clone() })
@@ -62,6 +65,8 @@ fn owner(path: &Path) -> Option<LinuxNamespaceType> {
         Some(LinuxNamespaceType::Network)
     } else if path.starts_with("fs/mqueue") || ipc.iter().chain(&more_ipc).any(|p| path == Path::new(p)) {
         Some(LinuxNamespaceType::Ipc)
+    } else if path == Path::new("kernel/domainname") {
+        Some(LinuxNamespaceType::Uts)
     } else {
         None
     }
@@ -90,6 +95,40 @@ mod tests {
             let sysctl = (name.to_owned(), "1".to_owned());
             assert!(plan([(&sysctl.0, &sysctl.1)].into_iter(), &namespaces).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn each_namespace_has_its_parameters() {
+        use LinuxNamespaceType::{Ipc, Network, Uts};
+        for (name, kind) in [
+            ("net.core.somaxconn", Network),
+            ("net/ipv6/conf/all/disable_ipv6", Network),
+            ("kernel.msgmax", Ipc),
+            ("kernel.msgmnb", Ipc),
+            ("kernel.msgmni", Ipc),
+            ("kernel.sem", Ipc),
+            ("kernel.shmall", Ipc),
+            ("kernel.shmmax", Ipc),
+            ("kernel.shmmni", Ipc),
+            ("kernel.shm_rmid_forced", Ipc),
+            ("fs.mqueue.msg_max", Ipc),
+            ("kernel.domainname", Uts),
+        ] {
+            let sysctl = (name.to_owned(), "1".to_owned());
+            let with = |clone_flags| Namespaces { clone_flags, ..Namespaces::default() };
+            let all = (libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS).unsigned_abs();
+            let planned = |clone_flags| plan([(&sysctl.0, &sysctl.1)].into_iter(), &with(clone_flags));
+            assert!(planned(kind as u64).is_ok(), "{name}");
+            assert!(planned(u64::from(all) & !(kind as u64)).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_host_name_is_not_set_as_a_parameter() {
+        let sysctl = ("kernel.hostname".to_owned(), "x".to_owned());
+        let own = Namespaces { clone_flags: libc::CLONE_NEWUTS as u64, ..Namespaces::default() };
+        let error = plan([(&sysctl.0, &sysctl.1)].into_iter(), &own).unwrap_err().to_string();
+        assert!(error.contains("use that"), "{error}");
     }
 
     #[test]

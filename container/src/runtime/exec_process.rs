@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
 use super::error::RuntimeError;
+use crate::bundle::{read_without, unknown_capabilities_warning};
 
 /// The largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -56,7 +57,11 @@ fn read(path: &Path) -> io::Result<Process> {
     if json.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::other(format!("is larger than {MAX_FILE_BYTES} bytes")));
     }
-    Ok(serde_json::from_slice(&json)?)
+    let (process, unknown) = read_without(&json, "/capabilities")?;
+    if let Some(warning) = unknown_capabilities_warning(&unknown) {
+        tracing::warn!("{warning}");
+    }
+    Ok(process)
 }
 
 impl ProcessChanges {

@@ -35,7 +35,9 @@ pub(crate) use loopback::bring_up_loopback;
 pub(crate) use mount_setattr::{MountAttr, map_ids, mount_setattr};
 pub(crate) use namespace_type::namespace_type;
 pub(crate) use pidfd::send_signal;
-pub(crate) use scheduling::{SchedAttr, set_io_priority, set_memory_policy, set_personality, set_scheduler};
+pub(crate) use scheduling::{
+    SchedAttr, set_affinity, set_io_priority, set_memory_policy, set_personality, set_scheduler,
+};
 pub(crate) use seccomp::{BpfInstruction, load_asking_filter, load_filter};
 pub(crate) use signal_queue::SignalQueue;
 pub(crate) use signals::kill;

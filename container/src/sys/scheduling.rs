@@ -1,4 +1,4 @@
-//! How this process is scheduled: `sched_setattr(2)`, `ioprio_set(2)`, `set_mempolicy(2)`, `personality(2)`.
+//! How this process is scheduled: `sched_setattr(2)`, `sched_setaffinity(2)`, `ioprio_set(2)`, `set_mempolicy(2)`, `personality(2)`.
 
 use rustix::io::Errno;
 
@@ -30,6 +30,16 @@ pub(crate) fn set_scheduler(attr: SchedAttr) -> Result<(), Errno> {
     let attr = SchedAttr { size: u32::try_from(size_of::<SchedAttr>()).map_err(|_| Errno::INVAL)?, ..attr };
     // SAFETY: `attr` is a valid sched_attr of the size that it names, and outlives the call.
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) }).map(|_| ())
+}
+
+/// Sets the CPUs that this process may run on, one bit each.
+///
+/// # Errors
+/// EINVAL when none of them is there, or in its cpuset.
+pub(crate) fn set_affinity(cpus: &[u64]) -> Result<(), Errno> {
+    let bytes = size_of_val(cpus);
+    // SAFETY: `cpus` is `bytes` long and outlives the call, which only reads it.
+    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, bytes, cpus.as_ptr()) }).map(|_| ())
 }
 
 /// Sets class and priority of this process's disk accesses, as linux/ioprio.h packs them.

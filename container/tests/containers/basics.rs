@@ -24,6 +24,9 @@ pub(crate) const CASES: &[Case] = &[
     ("a_program_is_found_along_the_path", a_program_is_found_along_the_path),
     ("sysctls_are_set_in_its_namespaces", sysctls_are_set_in_its_namespaces),
     ("it_is_scheduled_as_configured", it_is_scheduled_as_configured),
+    ("an_unknown_capability_is_left_out_with_a_warning", an_unknown_capability_is_left_out_with_a_warning),
+    ("both_names_of_the_host_are_its_own", both_names_of_the_host_are_its_own),
+    ("cpus_of_further_processes_are_not_the_first_ones", cpus_of_further_processes_are_not_the_first_ones),
 ];
 
 fn echo_comes_out() {
@@ -151,4 +154,39 @@ fn it_is_scheduled_as_configured() {
     assert_eq!(lines[..3], ["5 3", "best-effort: prio 6", "i686"], "{output}");
     // A kernel without NUMA shows no policies.
     assert!(lines.get(3).is_none_or(|line| *line == "bind:0"), "{output}");
+}
+
+fn an_unknown_capability_is_left_out_with_a_warning() {
+    let bundle = Bundle::script("busybox grep CapBnd /proc/self/status").with(|config| {
+        config["process"]["capabilities"] = json!({"bounding": ["CAP_KILL", "CAP_OF_THE_FUTURE"]});
+    });
+    let mut container = bundle.create(&tempfile::tempfile().unwrap()).unwrap();
+    let warnings = container.warnings().join("\n");
+    container.delete().unwrap();
+    assert!(warnings.contains("CAP_OF_THE_FUTURE"), "{warnings}");
+    assert_eq!(bundle.output(), "CapBnd:\t0000000000000020\n");
+    let error = Bundle::new(&["true"])
+        .with(|config| config["process"]["rlimits"] = json!([{"type": "RLIMIT_TIME", "soft": 1, "hard": 1}]))
+        .create_error();
+    assert!(error.contains("process.rlimits[0].type") && error.contains("RLIMIT_TIME"), "{error}");
+}
+
+fn both_names_of_the_host_are_its_own() {
+    let script = "cat /proc/sys/kernel/hostname /proc/sys/kernel/domainname";
+    let by_fields = Bundle::script(script).with(|config| {
+        config["hostname"] = json!("box");
+        config["domainname"] = json!("example.org");
+    });
+    assert_eq!(by_fields.output(), "box\nexample.org\n");
+    let by_parameter = Bundle::script(script)
+        .with(|config| config["linux"]["sysctl"] = json!({"kernel.domainname": "example.net"}));
+    assert!(by_parameter.output().ends_with("\nexample.net\n"));
+}
+
+fn cpus_of_further_processes_are_not_the_first_ones() {
+    let script = "busybox grep Cpus_allowed_list /proc/self/status";
+    let own = Bundle::script(script).output();
+    let bundle = Bundle::script(script)
+        .with(|config| config["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0"}));
+    assert_eq!(bundle.output(), own);
 }
