@@ -16,9 +16,6 @@ use super::site::Site;
 
 /// How much the guest's clock may lose on the way from one machine to the next: its lines take their time on a busy host.
 const LOSS_MS: i128 = 2000;
-/// How much it may differ from the host's, as a part of the patience: a kernel that starts slowly loses ticks until it
-/// has found its clock. The agent sets the clock of a machine with an app.
-const SKEW_OF_PATIENCE: u32 = 30;
 /// The root of the machine's jail.
 const JAIL: &str = "jail";
 /// The directory of the socket device's sockets.
@@ -64,19 +61,17 @@ impl LinuxGuest<'_> {
         let started = self.site.start(&mut self.boot(&disk));
         let mut machine = started.map_err(|e| ("boot", e))?;
         let mut line = machine.wait_for(self.patience, Line::parse).map_err(|e| ("boot", e))?;
-        checks.push(self.ok("boot", "from the command to the agent's first finding").took(machine.age()));
+        let booted = machine.age();
+        checks.push(self.ok("boot", "from the command to the agent's first finding").took(booted));
         while let Line::Check { name, finding, took_us } = line {
             let finding = if name == "cpus" { self.judge_cpus(finding) } else { finding };
             checks.push(Check::new(self.engine, &name, finding).took(Duration::from_micros(took_us)));
             line = machine.wait_for(self.patience, Line::parse).map_err(|e| ("self-test", e))?;
         }
         let skew = skew_ms(&line);
-        checks.push(self.clock(
-            "clock",
-            skew,
-            0,
-            (self.patience / SKEW_OF_PATIENCE).as_millis().cast_signed(),
-        ));
+        // A kernel that starts slowly loses ticks until it has found its clock; the agent sets that of a machine with an app.
+        let lost_at_most = booted.as_millis().cast_signed().max(LOSS_MS);
+        checks.push(self.clock("clock", skew, 0, lost_at_most));
         let ticked = machine.wait_for(self.patience, |line| tick(line).filter(|tick| *tick >= TICKS));
         let ticked = ticked.map_err(|e| ("ticks", e))?;
 

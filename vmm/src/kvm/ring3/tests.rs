@@ -163,9 +163,9 @@ fn time_is_up_when_it_is() {
 fn an_alarm_that_was_set_for_earlier_does_not_count() {
     let Some(mut guest) = Guest::new() else { return };
     let khz = u64::from(guest.ring3.tsc_khz);
-    let soon = Some(tsc() + khz * 10);
+    // On a busy host the alarm may come first.
     let mut state = guest.state(&UD2);
-    assert_eq!(guest.enter_until(&mut state, soon).unwrap(), Ring3Exit::Kernel);
+    while guest.enter_until(&mut state, Some(tsc() + khz * 10)).unwrap() != Ring3Exit::Kernel {}
     let until = tsc() + khz * 40;
     let mut state = guest.state(&LOOP);
     assert_eq!(guest.enter_until(&mut state, Some(until)).unwrap(), Ring3Exit::Kicked);
