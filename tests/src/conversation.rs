@@ -11,7 +11,7 @@ use std::{
 
 use crate::{Host, initramfs_with, kernel};
 
-/// How long a guest may take for its next line.
+/// How long a guest may take for what is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Before a script: every word of busybox is a command, and devices are there.
@@ -82,11 +82,12 @@ impl Guest {
     /// Lets the guest work until it says this; answers what it said before, and the line itself last.
     ///
     /// # Panics
-    /// When it says `FAILED`, ends, or says nothing for two minutes.
+    /// When it says `FAILED`, ends, or does not say this for two minutes.
     pub fn until(&mut self, wanted: &str) -> Vec<String> {
         let mut said = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     assert!(!line.contains("FAILED"), "{line}, after {said:#?}");
                     said.push(line);

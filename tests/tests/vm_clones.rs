@@ -3,13 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "part of tests")]
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
-use tests::{Engine, Host, kernel, skip};
+use tests::{Engine, Guest, Host, kernel, skip};
 
 /// As the agent has it: by the end of a connection to here it learns that its machine is a copy.
 const PORT: u32 = 1025;
@@ -28,8 +26,9 @@ fn two_copies_of_a_snapshot_draw_different_random_numbers_under_soft() {
 
     let mut boot = host.carve(&["vm", "boot", "--memory", "128", "--cmdline", "quiet self_test=1", "--rng"]);
     boot.arg("--kernel").arg(&kernel).arg("--initrd").arg(&initramfs).arg("--vsock").arg(first);
-    let mut machine = Machine::start(boot.arg("--api-sock").arg(&api).arg("--jail-root").arg(&jail));
-    machine.wait_for("self-test tick");
+    boot.arg("--api-sock").arg(&api).arg("--jail-root").arg(&jail);
+    let mut machine = Guest::start(boot);
+    let _ = machine.until("self-test tick");
     let mut snapshot = host.carve(&["vm", "snapshot", "--state", "/state", "--memory", "/memory"]);
     assert!(snapshot.arg("--api-sock").arg(&api).status().unwrap().success());
     drop(machine);
@@ -37,18 +36,19 @@ fn two_copies_of_a_snapshot_draw_different_random_numbers_under_soft() {
     let restore = |socket: &Path| {
         let mut restore = host.carve(&["vm", "restore"]);
         restore.arg("--state").arg(jail.join("state")).arg("--memory").arg(jail.join("memory"));
-        Machine::start(restore.arg("--vsock").arg(socket))
+        restore.arg("--vsock").arg(socket);
+        Guest::start(restore)
     };
     // Both are there before either is listened to.
     let mut copies = [restore(one), restore(other)];
-    let numbers = copies.each_mut().map(|copy| copy.wait_for("check reseed ok"));
+    let numbers = copies.each_mut().map(|copy| copy.until("check reseed ok").pop().unwrap());
     // "… ok MICROSECONDS NUMBER instead of NUMBER, …"
     let drawn = |at: usize| numbers.each_ref().map(|line| line.split(' ').nth(at).unwrap().to_owned());
     let [after, before] = [drawn(5), drawn(8)];
     assert_ne!(after[0], after[1], "{numbers:?}");
     assert!(after.iter().all(|number| number.len() == 16 && !before.contains(number)), "{numbers:?}");
     for copy in &mut copies {
-        copy.wait_for("self-test tick");
+        let _ = copy.until("self-test tick");
     }
 }
 
@@ -61,32 +61,4 @@ fn sockets(directory: &Path) -> (PathBuf, UnixListener) {
     let listener = UnixListener::bind(&for_guest).unwrap();
     fs::set_permissions(&for_guest, Permissions::from_mode(0o666)).unwrap();
     (directory.join("v"), listener)
-}
-
-/// A command that runs a machine, ended when dropped.
-struct Machine {
-    child: Child,
-    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
-}
-
-impl Machine {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
-    }
-
-    /// The next line of its console with these words.
-    fn wait_for(&mut self, words: &str) -> String {
-        let found = self.lines.by_ref().map(Result::unwrap).find(|line| line.contains(words));
-        found.unwrap_or_else(|| panic!("it ended without {words:?}"))
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
