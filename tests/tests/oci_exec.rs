@@ -281,3 +281,68 @@ fn further_processes_run_on_the_cpus_given() {
     let allowed = bundle.sh("grep Cpus_allowed_list /proc/self/status");
     assert_eq!(allowed, format!("Cpus_allowed_list:\t{last}\n"));
 }
+
+#[test]
+fn a_container_with_user_ids_of_its_own_is_joined_as_its_root() {
+    let Some(host) = Host::for_containers() else { return };
+    let bundle = OciContainer::new(&host, &WAITING, |config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+    });
+    bundle.start();
+    assert_eq!(
+        bundle.sh("id -u; id -g; readlink /proc/self/ns/user"),
+        bundle.sh("echo 0; echo 0; readlink /proc/1/ns/user")
+    );
+    assert_eq!(bundle.ok(&["exec", "--user", "5:6", "ID", "id", "-u"]), "5\n");
+}
+
+#[test]
+fn a_mount_namespace_that_others_are_in_does_not_show_its_root() {
+    let Some(host) = Host::for_containers() else { return };
+    let mut holder = Command::new("unshare").args(["-m", "sleep", "1000"]).spawn().unwrap();
+    let own = fs::read_link("/proc/thread-self/ns/mnt").unwrap();
+    let theirs = format!("/proc/{}/ns/mnt", holder.id());
+    wait_for("a mount namespace", || (fs::read_link(&theirs).ok()? != own).then_some(()));
+    let bundle = OciContainer::new(&host, &WAITING, |config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "mount");
+        namespaces.push(json!({"type": "mount", "path": theirs}));
+    });
+    fs::write(bundle.rootfs().join("etc/marker"), "inside").unwrap();
+    bundle.start();
+    let seen = bundle.run(&["exec", "ID", "sh", "-c", "cat /etc/marker; pwd; ls /etc/hostname"]);
+    drop(bundle);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert_eq!(String::from_utf8_lossy(&seen.stdout), "inside/\n");
+}
+
+#[test]
+fn a_root_that_is_only_moved_over_the_hosts_hides_it() {
+    let Some(host) = Host::for_containers() else { return };
+    let bundle = OciContainer::new(&host, &WAITING, |_| ());
+    let mut command = bundle.carve(&["run", "--detach", "--no-pivot", "ID"]);
+    assert!(command.stdout(Stdio::null()).status().unwrap().success());
+    let entries = "ls /; ls /proc/1/root/; cd ..; ls ../..";
+    assert_eq!(bundle.sh(entries), "bin\ndev\netc\nproc\nsys\ntmp\n".repeat(3));
+    assert_eq!(bundle.sh("grep -c ' /sys/fs/cgroup/unified/\\|/var\\|/home' /proc/mounts; true"), "0\n");
+}
+
+#[test]
+fn the_session_keyring_is_the_containers_unless_it_is_not_to_be() {
+    let Some(host) = Host::for_containers() else { return };
+    let bundle = OciContainer::new(&host, &["cat", "/proc/keys"], |config| {
+        config["linux"]["maskedPaths"] = json!([]);
+    });
+    let name = format!("_ses.{}", bundle.id());
+    let own = bundle.ok(&["run", "ID"]);
+    if own.is_empty() {
+        tests::skip("this kernel has no list of keys");
+        return;
+    }
+    assert!(own.contains(&name), "{own}");
+    assert!(!bundle.ok(&["run", "--no-new-keyring", "ID"]).contains(&name));
+}
