@@ -11,6 +11,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Pid;
@@ -148,13 +149,13 @@ pub fn create(bundle: &Bundle, id: &str, options: CreateOptions) -> Result<Conta
 
 /// Only the calling thread exists in the clone, and locks that others held are held for ever.
 pub(crate) fn refuse_threads() -> Result<(), CreateError> {
-    let path = Path::new("/proc/self/status");
-    let status = fs::read_to_string(path).map_err(|source| host_error(path, source))?;
-    let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok());
-    match threads {
-        Some(1) => Ok(()),
-        Some(threads) => Err(CreateError::Threads { threads }),
-        None => Err(host_error(path, io::Error::other("has no line \"Threads:\""))),
+    let path = Path::new("/proc/self/task");
+    let links = fs::metadata(path).map_err(|source| host_error(path, source))?.nlink();
+    // As of any directory: two, and one for each that is in it.
+    match usize::try_from(links.saturating_sub(2)) {
+        Ok(1) => Ok(()),
+        Ok(threads @ 2..) => Err(CreateError::Threads { threads }),
+        _ => Err(host_error(path, io::Error::other("does not count this process's threads"))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A container's first process, seen from outside.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -10,6 +10,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::error::RuntimeError;
 use super::record::Process;
+
+/// More than 52 numbers and a name of at most 63 bytes take.
+const MAX_LINE_BYTES: usize = 2048;
 
 /// What /proc/PID/stat says.
 struct Stat {
@@ -79,13 +82,20 @@ fn stat_path(pid: i32) -> PathBuf {
 }
 
 fn stat(pid: i32) -> io::Result<Option<Stat>> {
-    match fs::read_to_string(stat_path(pid)) {
+    match read_line(pid) {
         Ok(text) => parse(&text).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         // It ended while it was read.
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The kernel gives the line as a whole to whoever has room for it.
+fn read_line(pid: i32) -> io::Result<String> {
+    let mut line = [0; MAX_LINE_BYTES];
+    let length = File::open(stat_path(pid))?.read(&mut line)?;
+    Ok(String::from_utf8_lossy(&line[..length]).into_owned())
 }
 
 fn parse(text: &str) -> Option<Stat> {

@@ -149,7 +149,9 @@ impl Entry {
             Err(Errno::NOENT) => return Ok(None),
             file => File::from(file.map_err(|errno| failed(errno.into()))?),
         };
-        let mut content = Vec::new();
+        // In one piece and not in growing ones.
+        let size = file.metadata().map_err(failed)?.len().min(MAX_FILE_BYTES);
+        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
         file.take(MAX_FILE_BYTES).read_to_end(&mut content).map_err(failed)?;
         Ok(Some(content))
     }
