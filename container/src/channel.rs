@@ -22,6 +22,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, accept_with, recv, send, socketpair,
@@ -85,6 +86,15 @@ impl CreatorEnd {
     /// Sends an order. EPIPE means that init is gone.
     pub(crate) fn order(&self, order: Order) -> Result<(), Errno> {
         send(&self.0, &[order as u8], SendFlags::NOSIGNAL).map(|_| ())
+    }
+
+    /// As [`CreatorEnd::report`], where the end of `process` is the end too: others may have got hold of the channel, for a
+    /// process that executes the container's program can be looked into by the container.
+    pub(crate) fn report_of(&self, process: BorrowedFd<'_>) -> io::Result<Option<Report>> {
+        let mut ready =
+            [PollFd::new(&self.0, PollFlags::IN), PollFd::from_borrowed_fd(process, PollFlags::IN)];
+        retry(|| poll(&mut ready, None))?;
+        if ready[0].revents().is_empty() { Ok(None) } else { self.report() }
     }
 
     /// The next report, or `None` when init has closed its end.
@@ -192,6 +202,19 @@ mod tests {
         drop(creator);
         assert_eq!(init.wait_for(Order::Joined), Ok(()));
         assert_eq!(init.wait_for(Order::Start), Err(Errno::PIPE));
+    }
+
+    #[test]
+    fn the_end_of_the_process_ends_the_waiting_for_its_reports() {
+        let (creator, init) = pair().unwrap();
+        let (process, still_running) = rustix::pipe::pipe().unwrap();
+        init.report(&Report::Ready);
+        assert_eq!(creator.report_of(process.as_fd()).unwrap(), Some(Report::Ready));
+        drop(still_running);
+        assert_eq!(creator.report_of(process.as_fd()).unwrap(), None);
+        // What it said before is still heard.
+        init.report(&Report::Ready);
+        assert_eq!(creator.report_of(process.as_fd()).unwrap(), Some(Report::Ready));
     }
 
     #[test]

@@ -22,9 +22,14 @@ impl Child {
         Self { pid, pidfd, status: None }
     }
 
-    /// Its id in this process's pid namespace.
+    /// Its id in this process's pid namespace, as a number.
     pub(crate) fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
+    }
+
+    /// The same.
+    pub(crate) fn id(&self) -> Pid {
+        self.pid
     }
 
     /// A descriptor of it, readable when it has ended.

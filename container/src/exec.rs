@@ -204,10 +204,10 @@ fn guide(plan: &ExecPlan, target: Target<'_>, child: &Child, channel: &CreatorEn
             tracing::debug!("{path}: {error}");
         }
     }
-    target.cgroup.add_v1(Pid::from_raw(pid).ok_or(ExecError::Died)?)?;
+    target.cgroup.add_v1(child.id())?;
     let ordered = channel.order(Order::Joined);
     loop {
-        match channel.report() {
+        match channel.report_of(child.pidfd()) {
             Ok(Some(Report::Warning(warning))) => tracing::debug!("{warning}"),
             Ok(Some(Report::Listener(number))) => {
                 let agent = plan.seccomp.as_ref().and_then(|filter| filter.listener.as_ref());

@@ -115,8 +115,9 @@ fn a_detached_process_lives_on_under_the_id_that_was_told() {
     let mut command = bundle.carve(&["exec", "--detach", "--pid-file", "pid", "ID", "sleep", "999"]);
     assert!(command.stdout(Stdio::null()).status().unwrap().success());
     let pid = fs::read_to_string(bundle.dir.join("pid")).unwrap();
-    let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
-    assert_eq!(line, "sleep\x00999\x00");
+    // The arguments are there a moment after the execution.
+    let line = || fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    wait_for("its arguments", || (line() == "sleep\x00999\x00").then_some(()));
     let _ = bundle.ok(&["delete", "--force", "ID"]);
     wait_for("it ends with the container", || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
 }
