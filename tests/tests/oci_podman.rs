@@ -85,6 +85,8 @@ fn podman_runs_containers_with_their_exit_codes() {
         podman.ok(&["run", "--rm", "--read-only", "busy", "/bin/sh", "-c", "touch /x || echo no"]),
         "no\n"
     );
+    let script = "test -t 0 && test -c /dev/console && echo terminal";
+    assert_eq!(podman.ok(&["run", "--rm", "--tty", "busy", "/bin/sh", "-c", script]).trim(), "terminal");
 }
 
 #[test]
@@ -113,6 +115,10 @@ fn podman_drives_a_containers_life() {
         "b 7\n"
     );
     assert!(podman.ok(&["top", "one", "pid", "comm"]).contains("sh"));
+    assert_eq!(
+        podman.ok(&["exec", "--tty", "one", "/bin/sh", "-c", "test -t 1 && echo terminal"]).trim(),
+        "terminal"
+    );
     podman.ok(&["healthcheck", "run", "one"]);
     podman.ok(&["pause", "one"]);
     assert_eq!(status(), "paused");
