@@ -17,6 +17,8 @@ pub(crate) use unsupported::{refuse_unsupported, refuse_unsupported_process};
 
 /// Largest `config.json` that is read, in bytes. Real ones have some 10 to 50 KiB.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
+/// Room for one that is not long, so that it is read at once.
+const USUAL_CONFIG_BYTES: usize = 16 << 10;
 
 /// A bundle whose `config.json` is read.
 #[derive(Debug)]
@@ -76,7 +78,7 @@ impl Bundle {
     pub fn load(dir: &Path) -> Result<Self, BundleError> {
         let dir = dir.canonicalize().map_err(|source| BundleError::Read { path: dir.into(), source })?;
         let path = dir.join("config.json");
-        let mut json = Vec::new();
+        let mut json = Vec::with_capacity(USUAL_CONFIG_BYTES);
         File::open(&path)
             .and_then(|file| file.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut json))
             .map_err(|source| BundleError::Read { path: path.clone(), source })?;

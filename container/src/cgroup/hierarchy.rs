@@ -1,6 +1,7 @@
 //! Finds out which cgroup trees the host has, from /proc/self/mountinfo (proc_pid_mountinfo(5)).
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::CgroupError;
@@ -45,6 +46,9 @@ pub enum HierarchyKind {
     V2,
 }
 
+/// Room for the mountinfo of a host that has few mounts.
+const MOUNTINFO_BYTES: usize = 16 << 10;
+
 /// Options of a v1 mount that are no controllers (cgroups(7), kernel/cgroup/cgroup-v1.c).
 const NOT_CONTROLLERS: [&str; 9] = [
     "rw",
@@ -65,7 +69,11 @@ impl Hierarchy {
     /// When /proc/self/mountinfo cannot be read.
     pub fn detect(root: &Path) -> Result<Self, CgroupError> {
         let path = root.join("proc/self/mountinfo");
-        let text = fs::read(&path).map_err(|source| CgroupError::Detect { path, source })?;
+        // The kernel does not say how long it is; a buffer that grows from nothing would take eight reads.
+        let mut text = Vec::with_capacity(MOUNTINFO_BYTES);
+        File::open(&path)
+            .and_then(|mut file| file.read_to_end(&mut text))
+            .map_err(|source| CgroupError::Detect { path, source })?;
         let mut found = Self::default();
         for line in String::from_utf8_lossy(&text).lines() {
             let Some((fs_type, mount_point, options)) = parse_line(line) else { continue };

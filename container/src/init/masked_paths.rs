@@ -22,25 +22,32 @@ pub(super) fn mask(paths: &[PathBuf]) -> Result<(), StepError> {
             result => result.at(STEP, path.display())?,
         };
         let is_dir = FileType::from_raw_mode(fstat(&place).at(STEP, path.display())?.st_mode).is_dir();
-        let cover = if is_dir {
-            cached(&mut empty, || empty_directory(path))?
+        if is_dir {
+            cover_directory(&mut empty, place.as_fd(), path)?;
         } else {
-            cached(&mut null, null_device)?
-        };
-        let copy = copy(cover).at(STEP, path.display())?;
-        attach(copy.as_fd(), place.as_fd()).at(STEP, path.display())?;
+            let null = match &mut null {
+                Some(null) => null,
+                slot => slot.insert(null_device()?),
+            };
+            cover(null.as_fd(), place.as_fd(), path)?;
+        }
     }
     Ok(())
 }
 
-fn cached(
-    slot: &mut Option<OwnedFd>,
-    make: impl FnOnce() -> Result<OwnedFd, StepError>,
-) -> Result<BorrowedFd<'_>, StepError> {
-    if slot.is_none() {
-        *slot = Some(make()?);
+/// The first directory is covered by the file system itself, all others by copies of that: one that is nowhere when it is
+/// closed is unmounted, which makes the kernel wait until all CPUs have seen it, for milliseconds.
+fn cover_directory(empty: &mut Option<OwnedFd>, place: BorrowedFd<'_>, path: &Path) -> Result<(), StepError> {
+    if let Some(empty) = empty {
+        return cover(empty.as_fd(), place, path);
     }
-    slot.as_ref().map(AsFd::as_fd).ok_or_else(|| StepError::new(STEP, "cover", "is missing"))
+    let empty = empty.insert(empty_directory(path)?);
+    attach(empty.as_fd(), place).at(STEP, path.display())
+}
+
+fn cover(with: BorrowedFd<'_>, place: BorrowedFd<'_>, path: &Path) -> Result<(), StepError> {
+    let copy = copy(with).at(STEP, path.display())?;
+    attach(copy.as_fd(), place).at(STEP, path.display())
 }
 
 /// The container's /dev/null, which must be the real one: an image could have put something else there.

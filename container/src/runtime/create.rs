@@ -54,6 +54,8 @@ pub struct Created {
 
 /// Creates it, and lets go of it.
 pub(super) fn create(store: &Store, id: &str, options: Create) -> Result<Created, RuntimeError> {
+    // How the command line was parsed is past.
+    sys::give_back_code();
     let mut bundle = Bundle::load(&options.bundle)?;
     if let Some(process) = bundle.spec.process_mut() {
         options.inherited.announce(process);
@@ -82,6 +84,8 @@ pub(super) fn run(
     options: Create,
     started: impl FnOnce(i32),
 ) -> Result<i32, RuntimeError> {
+    // How the command line was parsed is past.
+    sys::give_back_code();
     let mut bundle = Bundle::load(&options.bundle)?;
     if let Some(process) = bundle.spec.process_mut() {
         options.inherited.announce(process);
@@ -121,7 +125,7 @@ fn make(
     console: Option<OwnedFd>,
     detached: bool,
 ) -> Result<Container, RuntimeError> {
-    // From here on the configuration is carried out: how it and the command line were parsed is past.
+    // From here on the configuration is carried out: how it was parsed is past.
     sys::give_back_code();
     // Before anything is made: whoever finds this knows what may be there.
     locked.write_record(record)?;

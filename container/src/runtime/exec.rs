@@ -16,6 +16,7 @@ use crate::child::Child;
 use crate::console::Console;
 use crate::exec::{self, ExecOptions, Target};
 use crate::plan::{ExecPlan, PlanError};
+use crate::sys;
 
 /// What is executed in a container, and how.
 #[derive(Debug)]
@@ -40,11 +41,14 @@ pub struct Exec {
 
 /// Executes it, and waits for its end unless told otherwise; returns its exit status.
 pub(super) fn exec(entry: &Entry, options: Exec) -> Result<i32, RuntimeError> {
+    // How the command line was parsed is past; and further down, how the configuration was.
+    sys::give_back_code();
     let stopped = || wrong_status(entry, Status::Stopped);
     let record = entry.record()?.ok_or_else(stopped)?;
     let first = record.init.ok_or_else(stopped)?;
     let init = first.open()?.ok_or_else(stopped)?;
     let plan = plan(entry, &record, &options)?;
+    sys::give_back_code();
     let cgroup = record.cgroup()?;
     if !options.ignore_paused && cgroup.is_frozen()? {
         return Err(wrong_status(entry, Status::Paused));
