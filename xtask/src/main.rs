@@ -3,10 +3,12 @@
 mod agent;
 mod command;
 mod compare;
+mod container_bench;
 mod cpio;
 mod demo;
 mod difftest;
 mod engines;
+mod figures;
 mod fuzz;
 mod host;
 mod kernel;
@@ -43,6 +45,8 @@ enum Verb {
     Engines(engines::Args),
     /// Measure the VMM alone: start, overhead, restore, clones; hold the figures against the limits
     VmmBench(vmm_bench::Args),
+    /// Measure the container runtime alone, against crun and runc: start, exec, burst, memory; hold the figures against the limits
+    ContainerBench(container_bench::Args),
     /// Set up and run every test
     Test,
     /// Build the guest kernel: target/guest/vmlinux
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Verb::Compare(args) => compare::run(&args),
         Verb::Engines(args) => engines::run(&args),
         Verb::VmmBench(args) => vmm_bench::run(&args),
+        Verb::ContainerBench(args) => container_bench::run(&args),
         Verb::Test => return test::run(),
         Verb::Kernel { force } => {
             kernel::build(force).map(|path| progress::say("kernel", &path.display().to_string()))

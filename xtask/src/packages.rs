@@ -44,6 +44,13 @@ pub(crate) const BUILDING: &[Package] = &[
 pub(crate) const ENGINES: &[Package] =
     &[package("qemu-system-x86", "is the peer that the software engine is compared with")];
 
+/// What the benchmark of the container runtime needs.
+pub(crate) const RUNTIMES: &[Package] = &[
+    package("busybox-static", "is the program in the containers"),
+    package("crun", "is the peer that container starts are compared with"),
+    package("runc", "is the peer that container starts are compared with"),
+];
+
 /// Installs those that are missing, saying what and why.
 ///
 /// # Errors

@@ -35,11 +35,28 @@ pub(crate) fn for_benchmark(who: &str, given: Option<&Path>) -> Result<(PathBuf,
         say(who, &format!("{error:#}"));
     }
     let kernel = kernel::build(false)?;
+    Ok((binary(given)?, kernel))
+}
+
+/// What a benchmark of the container runtime needs: the binary, which is built unless it is given. A peer that cannot be
+/// installed is said to be absent.
+pub(crate) fn for_container_benchmark(who: &str, given: Option<&Path>) -> Result<PathBuf> {
+    if let Err(error) = step("crun and runc", || packages::install_missing(packages::RUNTIMES)) {
+        say(who, &format!("{error:#}"));
+    }
+    if given.is_none() {
+        step("Debian packages", || packages::install_missing(packages::BUILDING))?;
+    }
+    binary(given)
+}
+
+fn binary(given: Option<&Path>) -> Result<PathBuf> {
     if let Some(carve) = given {
-        return Ok((carve.to_owned(), kernel));
+        // Commands run elsewhere than here.
+        return carve.canonicalize().with_context(|| format!("there is no {}", carve.display()));
     }
     step("carve binary", build_carve)?;
-    Ok((workspace::carve(), kernel))
+    Ok(workspace::carve())
 }
 
 /// The binary is static: nothing is resolved at its start, which happens twice in every run, and no library's pages are

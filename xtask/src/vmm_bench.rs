@@ -5,7 +5,6 @@ mod guest;
 mod machine;
 mod memory;
 mod overhead;
-mod report;
 mod restore;
 mod start;
 
@@ -14,11 +13,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
+use crate::figures::{Figure, Report};
 use crate::host::{self, Host};
 use crate::progress::{Outcome, print_report, step};
 use crate::setup;
 use machine::Carve;
-use report::{Figure, Report};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -84,7 +83,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if is_wanted(Subject::Clones) {
         figures.extend(clones::measure(&carve)?);
     }
-    let report = Report { host: Host::read(), load: [before, host::load()], seed, figures };
+    let report =
+        Report { host: Host::read(), load: [before, host::load()], seed, absent: Vec::new(), figures };
     print_report(&report, args.json, Report::text)?;
     match report.broken().as_slice() {
         [] => Ok(()),

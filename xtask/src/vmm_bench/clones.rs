@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 
 use super::machine::{Carve, Machine};
 use super::memory::available_mib;
-use super::report::Figure;
 use super::restore::{restore, take};
+use crate::figures::Figure;
 
 const CLONES: usize = 10;
 const SIZE_MIB: u32 = 256;

@@ -17,8 +17,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::machine::{Carve, Machine};
 use super::memory::{self, Resident};
-use super::report::Figure;
 use crate::command::line;
+use crate::figures::Figure;
 
 /// Most that may be resident, in MiB.
 const LIMIT_MIB: f64 = 3.0;

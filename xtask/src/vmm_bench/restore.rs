@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::machine::{Carve, Machine};
-use super::report::Figure;
 use crate::engines::SplitMix64;
+use crate::figures::Figure;
 use crate::progress::bar;
 
 /// RAM of the machines, in MiB.

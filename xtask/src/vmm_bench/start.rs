@@ -6,8 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::machine::{Carve, time_to_mark};
-use super::report::Figure;
 use crate::engines::{QEMU, SplitMix64, Times};
+use crate::figures::Figure;
 use crate::progress::{bar, say};
 
 /// Most that our median may be of QEMU's.

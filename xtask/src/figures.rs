@@ -1,4 +1,4 @@
-//! The figures as a table or as JSON.
+//! What the benchmarks of a program by itself find out: figures with limits, as a table or as JSON.
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
@@ -8,11 +8,11 @@ use crate::host::Host;
 
 /// One figure. What was not measured is absent.
 #[derive(Debug, Serialize)]
-pub(super) struct Figure {
+pub(crate) struct Figure {
     name: String,
     unit: &'static str,
     /// The figure, or the median of the samples.
-    pub(super) value: Option<f64>,
+    pub(crate) value: Option<f64>,
     samples: Vec<f64>,
     /// The most that it may be.
     limit: Option<f64>,
@@ -20,18 +20,18 @@ pub(super) struct Figure {
 
 impl Figure {
     /// A single figure.
-    pub(super) fn one(name: &str, unit: &'static str, value: Option<f64>) -> Self {
+    pub(crate) fn one(name: &str, unit: &'static str, value: Option<f64>) -> Self {
         Self { name: name.to_owned(), unit, value, samples: Vec::new(), limit: None }
     }
 
     /// The median of `samples`.
-    pub(super) fn of_samples(name: &str, unit: &'static str, samples: Vec<f64>) -> Self {
+    pub(crate) fn of_samples(name: &str, unit: &'static str, samples: Vec<f64>) -> Self {
         let value = Times::of(samples.iter().copied()).map(|times| times.median_s);
         Self { name: name.to_owned(), unit, value, samples, limit: None }
     }
 
     /// One that has a limit.
-    pub(super) fn at_most(self, limit: f64) -> Self {
+    pub(crate) fn at_most(self, limit: f64) -> Self {
         Self { limit: Some(limit), ..self }
     }
 
@@ -42,23 +42,25 @@ impl Figure {
 
 /// All that was found out.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
-    pub(super) host: Host,
+pub(crate) struct Report {
+    pub(crate) host: Host,
     /// Before and after.
-    pub(super) load: [Option<f64>; 2],
-    pub(super) seed: u64,
-    pub(super) figures: Vec<Figure>,
+    pub(crate) load: [Option<f64>; 2],
+    pub(crate) seed: u64,
+    /// What could not be measured, and why.
+    pub(crate) absent: Vec<String>,
+    pub(crate) figures: Vec<Figure>,
 }
 
 impl Report {
     /// The limits that are not kept to, by name.
-    pub(super) fn broken(&self) -> Vec<&str> {
+    pub(crate) fn broken(&self) -> Vec<&str> {
         let broken = self.figures.iter().filter(|figure| figure.holds() == Some(false));
         broken.map(|figure| figure.name.trim()).collect()
     }
 
     /// The report as plain text of several lines.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let or_unknown = |what: &Option<String>| what.clone().unwrap_or_else(|| "unknown".to_owned());
         let load =
             self.load.map(|load| load.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.1}")));
@@ -72,8 +74,9 @@ impl Report {
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
+        let absent: String = self.absent.iter().map(|absent| format!("not measured: {absent}\n")).collect();
         format!(
-            "{} × {}, {hardware} hardware virtualisation, Linux {}\nseed {}; load {} before, {} after\n{table}\n",
+            "{} × {}, {hardware} hardware virtualisation, Linux {}\nseed {}; load {} before, {} after\n{absent}{table}\n",
             self.host.cpus,
             or_unknown(&self.host.cpu),
             or_unknown(&self.host.kernel),
