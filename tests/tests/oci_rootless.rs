@@ -141,3 +141,29 @@ fn more_ids_than_the_own_one_are_mapped_by_newuidmap_as_granted() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(words(&output.stdout)[2..], ["0", "5433", "1", "1", "700000", "99"], "{output:?}");
 }
+
+#[test]
+fn its_user_executes_further_programs_in_it() {
+    let Some(home) = Home::new(USER) else { return };
+    home.change(|config| config["process"]["args"] = json!(["sleep", "1000"]));
+    let bundle = home.dir.to_str().unwrap();
+    let script = "carve oci --root state run --detach --bundle . one > log 2>&1 < /dev/null";
+    let id = home.user.to_string();
+    let carve = home.host.path("");
+    let started = Command::new("setpriv")
+        .args(["--reuid", &id, "--regid", &id, "--clear-groups", "sh", "-c", script])
+        .env("PATH", format!("{}:/usr/bin:/bin", carve.display()))
+        .current_dir(bundle)
+        .status()
+        .unwrap();
+    assert!(started.success(), "{}", fs::read_to_string(home.dir.join("log")).unwrap_or_default());
+    let script = "id -u; for kind in user pid mnt; do readlink /proc/self/ns/$kind; done; exit 3";
+    let output = home.carve(&["exec", "--pid-file", &format!("{bundle}/pid"), "one", "sh", "-c", script]);
+    let of_first = home.carve(&["exec", "one", "sh", "-c", &script.replace("self", "1")]);
+    let deleted = home.carve(&["delete", "--force", "one"]);
+    assert!(deleted.status.success(), "{deleted:?}");
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert_eq!(words(&output.stdout)[0], "0");
+    assert_eq!(words(&output.stdout), words(&of_first.stdout));
+    assert!(home.dir.join("pid").exists());
+}
