@@ -90,6 +90,19 @@ fn podman_runs_containers_with_their_exit_codes() {
 }
 
 #[test]
+fn podman_gives_terminals() {
+    let Some(podman) = Podman::new() else { return };
+    let about = "tty; echo controls > /dev/tty; stat -c %u $(tty); exit 7";
+    let run = podman.run(&["run", "--rm", "--tty", "--user", "12", "busy", "/bin/sh", "-c", about]);
+    assert_eq!(run.status.code(), Some(7), "{run:?}");
+    assert_eq!(String::from_utf8_lossy(&run.stdout), "/dev/pts/0\r\ncontrols\r\n12\r\n");
+    let _ = podman.ok(&["run", "--detach", "--name", "one", "busy", "/bin/sleep", "1000"]);
+    let exec = podman.run(&["exec", "--tty", "--user", "12", "one", "/bin/sh", "-c", about]);
+    assert_eq!(exec.status.code(), Some(7), "{exec:?}");
+    assert_eq!(exec.stdout, run.stdout);
+}
+
+#[test]
 fn podman_drives_a_containers_life() {
     let Some(podman) = Podman::new() else { return };
     let script = "trap 'exit 3' TERM; while :; do sleep 0.1; done";
