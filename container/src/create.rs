@@ -28,6 +28,7 @@ use crate::init::{self, InitContext};
 use crate::join;
 use crate::listener::{self, Asking, ListenerError};
 use crate::map_ids::{MapError, map_ids};
+use crate::net_devices::NetDevices;
 use crate::plan::{Plan, PlanError};
 use crate::step::StepError;
 use crate::sys::{self, CloneRequest, Cloned};
@@ -126,8 +127,9 @@ pub fn create(bundle: &Bundle, id: &str, options: CreateOptions) -> Result<Conta
         (None, Some(_)) => return Err(ConsoleError::Unused.into()),
         _ => {}
     }
+    let net_devices = NetDevices::find(&plan)?;
     let cgroup = make_cgroup(bundle, &options)?;
-    let (pid, pidfd, channel) = match clone_init(&plan, &cgroup, options) {
+    let (pid, pidfd, channel) = match clone_init(&plan, &cgroup, &net_devices, options) {
         Ok(cloned) => cloned,
         Err(error) => {
             remove_cgroup(&cgroup);
@@ -135,7 +137,7 @@ pub fn create(bundle: &Bundle, id: &str, options: CreateOptions) -> Result<Conta
         }
     };
     let mut init = Child::new(pid, pidfd);
-    match guide(&plan, &cgroup, (pid, init.pidfd()), &channel) {
+    match guide(&plan, &cgroup, &net_devices, (pid, init.pidfd()), &channel) {
         Ok(warnings) => Ok(Container::new(init, channel, cgroup, plan.process.name(), warnings)),
         Err(error) => {
             init.kill_and_reap();
@@ -172,6 +174,7 @@ fn make_cgroup(bundle: &Bundle, options: &CreateOptions) -> Result<Cgroup, Creat
 fn clone_init(
     plan: &Plan,
     cgroup: &Cgroup,
+    net_devices: &NetDevices,
     options: CreateOptions,
 ) -> Result<(Pid, OwnedFd, CreatorEnd), CreateError> {
     let (creator_end, init_end) = channel::pair().map_err(|errno| CreateError::Clone(errno.into()))?;
@@ -193,7 +196,7 @@ fn clone_init(
         Cloned::Parent { pid, pidfd } => Ok((pid, pidfd, creator_end)),
         Cloned::Child => {
             let (join, mapped) = (&joined, &mapped);
-            init::run(InitContext { plan, cgroup, channel: init_end, join, mapped, options })
+            init::run(InitContext { plan, cgroup, channel: init_end, join, mapped, net_devices, options })
         }
     }
 }
@@ -202,6 +205,7 @@ fn clone_init(
 fn guide(
     plan: &Plan,
     cgroup: &Cgroup,
+    net_devices: &NetDevices,
     (pid, pidfd): (Pid, BorrowedFd<'_>),
     channel: &CreatorEnd,
 ) -> Result<Vec<String>, CreateError> {
@@ -223,6 +227,7 @@ fn guide(
         warnings.push(format!("process.oomScoreAdj is left as it is: {error}"));
     }
     cgroup.add_v1(pid)?;
+    net_devices.move_to(pid.as_raw_nonzero().get())?;
     order(channel, Order::Joined)?;
     loop {
         match channel.report().map_err(|source| host_error(Path::new("(channel)"), source))? {

@@ -23,6 +23,7 @@ mod init;
 mod join;
 mod listener;
 mod map_ids;
+mod net_devices;
 mod plan;
 pub mod runtime;
 pub mod seccomp;

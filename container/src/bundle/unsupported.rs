@@ -37,7 +37,6 @@ pub(crate) fn refuse_unsupported_process(process: &Process) -> Result<(), Bundle
 
 fn refuse_in_linux(linux: &Linux) -> Result<(), BundleError> {
     refuse(linux.intel_rdt().is_some(), "linux.intelRdt", NO_RDT)?;
-    refuse(linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices", LATER)?;
     refuse(linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()), "linux.mountLabel", NO_SELINUX)?;
     Ok(())
 }

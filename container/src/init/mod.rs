@@ -38,6 +38,7 @@ use crate::channel::{InitEnd, Order, Report};
 use crate::create::CreateOptions;
 use crate::idmap::ReadyTree;
 use crate::join::Joined;
+use crate::net_devices::NetDevices;
 use crate::plan::Plan;
 use crate::step::{At, StepError};
 use crate::sys;
@@ -54,6 +55,7 @@ pub(crate) struct InitContext<'a> {
     pub(crate) join: &'a [Joined],
     /// Mounts that the creator has made, for they map ids.
     pub(crate) mapped: &'a [ReadyTree],
+    pub(crate) net_devices: &'a NetDevices,
     pub(crate) options: CreateOptions,
 }
 
@@ -88,7 +90,7 @@ fn set_up(context: &InitContext<'_>) -> Result<Program, Report> {
 
 /// What the container sees of the system.
 fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
-    let InitContext { plan, cgroup, channel, join, mapped, options } = context;
+    let InitContext { plan, cgroup, channel, join, mapped, options, .. } = context;
     let stdio = [0, 1, 2].map(|stream: usize| options.stdio[stream].as_fd());
     user::own_pipes(stdio, &plan.process, plan.namespaces.has_own_user());
     let kept = [channel.as_fd()].into_iter().chain(options.start_socket.as_ref().map(AsFd::as_fd));
@@ -118,7 +120,7 @@ fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
     let has_hooks = plan.hooks.are_due_before_pivot();
     if has_hooks {
         // Hooks look for the process in its cgroup.
-        namespaces::wait_for_cgroup(channel)?;
+        wait_for_creator(context)?;
         hooks::before_pivot(plan, channel)?;
     }
     pivot_root::enter(root, plan, channel, options.pivot)?;
@@ -127,9 +129,15 @@ fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
     propagation::set_last(plan.rootfs_propagation)?;
     if !has_hooks {
         // As late as can be: what was used until here is not charged to the container.
-        namespaces::wait_for_cgroup(channel)?;
+        wait_for_creator(context)?;
     }
     namespaces::own_cgroup(plan)
+}
+
+/// Waits until it is in its cgroups and has its network devices.
+fn wait_for_creator(context: &InitContext<'_>) -> Result<(), StepError> {
+    namespaces::wait_for_cgroup(&context.channel)?;
+    context.net_devices.configure()
 }
 
 /// Waits for the order, then executes the program; what it returns is why it could not.

@@ -9,6 +9,7 @@ mod hooks;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod number_list;
 mod process;
 mod scheduling;
@@ -30,6 +31,7 @@ pub(crate) use exec::ExecPlan;
 pub(crate) use mount_options::is_mount_word;
 pub(crate) use mounts::{FsParameter, MountIds, MountKind, MountPlan};
 pub(crate) use namespaces::{IdMaps, NamespaceToJoin, Namespaces};
+pub(crate) use net_devices::NetDevicePlan;
 pub(crate) use number_list::number_list;
 pub(crate) use process::{Capabilities, ProcessPlan, RlimitPlan, all_capabilities};
 pub(crate) use scheduling::{ExecAffinity, MemoryPolicy};
@@ -56,6 +58,8 @@ pub(crate) struct Plan {
     pub(crate) memory_policy: Option<MemoryPolicy>,
     /// The execution domain, personality(2).
     pub(crate) personality: Option<u32>,
+    /// Network devices of the host that become its own.
+    pub(crate) net_devices: Vec<NetDevicePlan>,
     pub(crate) hooks: Hooks,
     /// What of the configuration is left out, one sentence each.
     pub(crate) warnings: Vec<String>,
@@ -117,6 +121,7 @@ impl Plan {
             id: checked_id(id)?,
             memory_policy: linux.memory_policy().as_ref().map(scheduling::memory_policy).transpose()?,
             personality: linux.personality().as_ref().map(scheduling::personality).transpose()?,
+            net_devices: net_devices::plan(&linux.net_devices().clone().unwrap_or_default(), &namespaces)?,
             hooks: hooks(spec)?,
             warnings: bundle.warnings.clone(),
             bundle: bundle.dir.clone(),

@@ -18,6 +18,7 @@ mod isolation;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod notify;
 mod notify_agent;
 mod security;
@@ -33,6 +34,7 @@ fn main() {
         hostile::CASES,
         lifecycle::CASES,
         mounts::CASES,
+        net_devices::CASES,
         notify::CASES,
         namespaces::CASES,
     ]
