@@ -109,7 +109,8 @@ pub(crate) fn exec(plan: &ExecPlan, target: Target<'_>, options: ExecOptions) ->
         Ok(()) => Ok(child),
         Err(error) => {
             child.kill_and_reap();
-            Err(error)
+            // A process that could not be guided may have ended for a reason that it still tells.
+            Err(last_words(plan, &child, &channel).unwrap_or(error))
         }
     }
 }
@@ -216,13 +217,26 @@ fn guide(plan: &ExecPlan, target: Target<'_>, child: &Child, channel: &CreatorEn
                 channel.order(Order::Listening).map_err(|_gone| ExecError::Died)?;
             }
             Ok(Some(Report::Failed(error))) => return Err(error.into()),
-            Ok(Some(Report::NotExecuted(errno))) => {
-                let program = plan.process.name();
-                return Err(ExecError::Program(StartError::not_executed(&program, errno)));
-            }
+            Ok(Some(Report::NotExecuted(errno))) => return Err(not_executed(plan, errno)),
             // The socket is close-on-exec.
             Ok(None) if ordered.is_ok() => return Ok(()),
             Ok(_) | Err(_) => return Err(ExecError::Died),
         }
     }
+}
+
+/// The failure that a process which is gone by now has reported, if any.
+fn last_words(plan: &ExecPlan, child: &Child, channel: &CreatorEnd) -> Option<ExecError> {
+    while let Ok(Some(report)) = channel.report_of(child.pidfd()) {
+        match report {
+            Report::Failed(error) => return Some(error.into()),
+            Report::NotExecuted(errno) => return Some(not_executed(plan, errno)),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn not_executed(plan: &ExecPlan, errno: i32) -> ExecError {
+    ExecError::Program(StartError::not_executed(&plan.process.name(), errno))
 }

@@ -347,3 +347,17 @@ fn the_session_keyring_is_the_containers_unless_it_is_not_to_be() {
     assert!(own.contains(&name), "{own}");
     assert!(!bundle.ok(&["run", "--no-new-keyring", "ID"]).contains(&name));
 }
+
+#[test]
+fn a_paused_container_is_left_alone_unless_asked_otherwise() {
+    let Some(host) = Host::for_containers() else { return };
+    let bundle = OciContainer::new(&host, &WAITING, |_| ());
+    bundle.start();
+    let _ = bundle.ok(&["pause", "ID"]);
+    assert!(bundle.fails(255, &["exec", "ID", "true"]).contains("it is paused"));
+    let mut waiting = bundle.carve(&["exec", "--ignore-paused", "ID", "sh", "-c", "exit 6"]).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(waiting.try_wait().unwrap().is_none(), "it waits with the others");
+    let _ = bundle.ok(&["resume", "ID"]);
+    assert_eq!(waiting.wait().unwrap().code(), Some(6));
+}
