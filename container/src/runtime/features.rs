@@ -89,6 +89,7 @@ pub fn features() -> Value {
             "selinux": { "enabled": false },
             "intelRdt": { "enabled": false },
             "mountExtensions": { "idmap": { "enabled": true } },
+            "netDevices": { "enabled": true },
         },
         "annotations": { "carve.version": env!("CARGO_PKG_VERSION") },
     })

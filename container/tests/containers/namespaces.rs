@@ -17,6 +17,7 @@ pub(crate) const CASES: &[Case] = &[
         "a_user_namespace_can_be_joined_and_owns_the_new_ones",
         a_user_namespace_can_be_joined_and_owns_the_new_ones,
     ),
+    ("mounts_map_ids_as_a_joined_user_namespace_does", mounts_map_ids_as_a_joined_user_namespace_does),
     (
         "what_the_host_owns_is_joined_before_a_user_namespace",
         what_the_host_owns_is_joined_before_a_user_namespace,
@@ -118,6 +119,31 @@ fn a_user_namespace_can_be_joined_and_owns_the_new_ones() {
         "{output}"
     );
     assert_eq!(fs::metadata(bundle.rootfs().join("tmp/made")).unwrap().uid(), 100_000);
+}
+
+fn mounts_map_ids_as_a_joined_user_namespace_does() {
+    let holder = Holder::new(&["--user"]);
+    let path = holder.namespace("user");
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{}/{map}", holder.0.id()), "0 100000 65536").unwrap();
+    }
+    let volume = tempfile::tempdir().unwrap();
+    assert!(
+        Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(volume.path()).status().unwrap().success()
+    );
+    let bundle = Bundle::script("stat -c %u /volume; echo x > /volume/made").with(|config| {
+        join(config, "user", &path);
+        let options = ["bind", "idmap"];
+        let mount =
+            json!({"destination": "/volume", "type": "bind", "source": volume.path(), "options": options});
+        crate::harness::push(&mut config["mounts"], mount);
+    });
+    give_to(&bundle, 100_000);
+    let ended = bundle.run();
+    let made = fs::metadata(volume.path().join("made")).map(|made| made.uid());
+    assert!(Command::new("umount").arg(volume.path()).status().unwrap().success());
+    assert_eq!(ended.output, "0\n");
+    assert_eq!(made.unwrap(), 0);
 }
 
 fn what_the_host_owns_is_joined_before_a_user_namespace() {
