@@ -10,11 +10,11 @@
 //! for children only; a user namespace, which then owns the new ones; and, with a new user namespace, any other, for
 //! which init would have no right any more. The creator's own namespaces never change.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxNamespaceType as Kind;
-use rustix::fs::{Mode, OFlags, open as open_file};
+use rustix::fs::{FsWord, Mode, OFlags, fstatfs, open as open_file};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -26,6 +26,9 @@ use crate::step::{At, StepError};
 use crate::sys::{self, CloneRequest, Cloned};
 
 const STEP: &str = "namespaces";
+
+/// linux/magic.h.
+const NSFS_MAGIC: FsWord = 0x6e73_6673;
 
 /// A namespace to join, opened.
 #[derive(Debug)]
@@ -42,15 +45,19 @@ pub(crate) fn open(namespaces: &Namespaces) -> Result<Vec<Joined>, CreateError> 
 
 fn open_one(namespace: &NamespaceToJoin) -> Result<Joined, CreateError> {
     let NamespaceToJoin { kind, path, field } = namespace;
-    // Whatever else it is, opening it neither waits nor has effects.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = open_file(path, flags, Mode::empty()).at(STEP, path.display())?;
-    let reason = match sys::namespace_type(file.as_fd()) {
-        Ok(found) if found == *kind as u64 => {
+    // What is no namespace is not opened: it could be a fifo that waits, or a device that does something.
+    let place = open_file(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(STEP, path.display())?;
+    let is_namespace = fstatfs(&place).at(STEP, path.display())?.f_type == NSFS_MAGIC;
+    let reason = if is_namespace {
+        let opened = format!("/proc/self/fd/{}", place.as_raw_fd());
+        let opened = open_file(opened, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let file = opened.at(STEP, path.display())?;
+        if sys::namespace_type(file.as_fd()).at(STEP, path.display())? == *kind as u64 {
             return Ok(Joined { kind: *kind, path: path.clone(), file });
         }
-        Ok(_) => "is a namespace of another kind than its type says",
-        Err(_) => "is no namespace; use a file like /proc/PID/ns/net, or one bound from there",
+        "is a namespace of another kind than its type says"
+    } else {
+        "is no namespace; use a file like /proc/PID/ns/net, or one bound from there"
     };
     Err(invalid(field, path.display(), reason).into())
 }
