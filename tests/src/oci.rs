@@ -83,6 +83,30 @@ impl Host {
         assert!(status.success(), "carve oci {args:?}: {}", fs::read_to_string(output).unwrap_or_default());
     }
 
+    /// What a shell script prints that runs as the program of a container, with changes to the default configuration.
+    ///
+    /// # Panics
+    /// When the container cannot be run, or the script fails.
+    pub fn oci_prints(&self, script: &str, change: impl FnOnce(&mut Value)) -> String {
+        let bundle = self.bundle("printing", &["sh", "-c", script]).with(change);
+        let printed = self.oci_ok(&["run", "--bundle", bundle.path(), "printing"]);
+        fs::remove_dir_all(&bundle.dir).expect("the bundle can be removed");
+        printed
+    }
+
+    /// What `carve oci create` complains of, which must refuse this configuration.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn oci_refuses(&self, change: impl FnOnce(&mut Value)) -> String {
+        let bundle = self.bundle("refused", &["true"]).with(change);
+        let output = self.oci(&["create", "--bundle", bundle.path(), "refused"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(self.oci_ok(&["list", "--quiet"]), "");
+        fs::remove_dir_all(&bundle.dir).expect("the bundle can be removed");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
     /// A container's state.
     ///
     /// # Panics

@@ -357,9 +357,25 @@ mod tests {
         let path = Path::new("/others/pod/x");
         let group = create(&host.hierarchy, path, &LinuxResources::default()).unwrap();
         assert_eq!(group.made_parents(), 1);
+        group.remove().unwrap();
+        assert_eq!(Cgroup::missing_parents(&host.hierarchy, path).unwrap(), 1);
+        create(&host.hierarchy, path, &LinuxResources::default()).unwrap();
         // As another command does it that was told how many were made.
         Cgroup::open(&host.hierarchy, path).unwrap().with_made_parents(1).remove().unwrap();
         assert!(parents.iter().all(|dir| dir.is_dir() && !dir.join("pod").exists()));
+    }
+
+    #[test]
+    fn parents_go_where_the_group_itself_was_removed_or_never_made() {
+        let host = fake(&["memory", "pids"], Some(""));
+        for dir in ["memory/others/pod/x", "pids/others/pod", "unified/others"] {
+            fs::create_dir_all(host.root.path().join(dir)).unwrap();
+        }
+        let path = Path::new("/others/pod/x");
+        Cgroup::open(&host.hierarchy, path).unwrap().with_made_parents(2).remove().unwrap();
+        for tree in ["memory", "pids", "unified"] {
+            assert!(!host.root.path().join(tree).join("others").exists(), "{tree}");
+        }
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct Cgroup {
     v1: Vec<V1Dir>,
     /// Its directory in the v2 tree.
     v2: Option<PathBuf>,
+    /// What its directories would be in trees that it is not in.
+    elsewhere: Vec<PathBuf>,
     /// How many of its parents, from the innermost, go with it when they are empty.
     made_parents: usize,
     /// What whoever asked for the group should know.
@@ -256,10 +258,33 @@ impl Cgroup {
     /// When the path is not absolute and plain.
     pub fn open(hierarchy: &Hierarchy, path: &Path) -> Result<Self, CgroupError> {
         let relative = checked(path)?;
-        let v1 =
-            hierarchy.v1.iter().map(|tree| V1Dir::new(tree, relative)).filter(|v1| v1.dir.is_dir()).collect();
-        let v2 = hierarchy.v2.as_ref().map(|tree| tree.dir.join(relative)).filter(|dir| dir.is_dir());
-        Ok(Self { v1, v2, ..Self::nowhere(path) })
+        let (v1, missing): (Vec<_>, Vec<_>) =
+            hierarchy.v1.iter().map(|tree| V1Dir::new(tree, relative)).partition(|v1| v1.dir.is_dir());
+        let v2 = hierarchy.v2.as_ref().map(|tree| tree.dir.join(relative));
+        let (v2, missing_v2) = v2.map_or((None, None), |dir| match dir.is_dir() {
+            true => (Some(dir), None),
+            false => (None, Some(dir)),
+        });
+        let elsewhere = missing.into_iter().map(|v1| v1.dir).chain(missing_v2).collect();
+        Ok(Self { v1, v2, elsewhere, ..Self::nowhere(path) })
+    }
+
+    /// How many parents of the group `path`, from the innermost, whoever makes it would have to make as well.
+    ///
+    /// # Errors
+    /// When the path is not absolute and plain.
+    pub(crate) fn missing_parents(hierarchy: &Hierarchy, path: &Path) -> Result<usize, CgroupError> {
+        let group = Self::nowhere(path);
+        let relative = checked(path)?;
+        let parents = relative.components().count().saturating_sub(1);
+        if group.made_parents == parents {
+            return Ok(parents);
+        }
+        let trees =
+            hierarchy.v1.iter().map(|tree| &tree.dir).chain(hierarchy.v2.iter().map(|tree| &tree.dir));
+        let missing =
+            |tree: &PathBuf| tree.join(relative).ancestors().skip(1).take_while(|dir| !dir.is_dir()).count();
+        Ok(trees.map(missing).min().unwrap_or(0).min(parents))
     }
 
     /// The group without a directory anywhere. What is below our own prefix is removed with its parents, and of others
@@ -269,7 +294,14 @@ impl Cgroup {
         let first = path.components().nth(1).map(|first| first.as_os_str().to_string_lossy().into_owned());
         let own = first.is_some_and(|first| first == OWN_PREFIX || first.starts_with("carve-"));
         let made_parents = if own { parents } else { 0 };
-        Self { path: path.to_owned(), v1: Vec::new(), v2: None, made_parents, warning: None }
+        Self {
+            path: path.to_owned(),
+            v1: Vec::new(),
+            v2: None,
+            elsewhere: Vec::new(),
+            made_parents,
+            warning: None,
+        }
     }
 
     /// How many of its parents, from the innermost, were made for it.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// made for it, if they are empty.
 pub(super) fn remove(group: &Cgroup) -> Result<(), CgroupError> {
     group.dirs().try_for_each(|dir| remove_dir(group, dir))?;
-    for dir in group.dirs() {
+    // Also where the group was removed before, or never made: whoever did that may have been killed.
+    for dir in group.dirs().chain(group.elsewhere.iter().map(PathBuf::as_path)) {
         for parent in dir.ancestors().skip(1).take(group.made_parents) {
-            // Others may use it, or have removed it.
-            if fs::remove_dir(parent).is_err() {
-                break;
+            match fs::remove_dir(parent) {
+                // Removed by others, or never made, which does not say that those above it are not there.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Others use it.
+                Err(_) => break,
+                Ok(()) => {}
             }
         }
     }

@@ -160,20 +160,23 @@ fn make(
     }
 }
 
-/// What is known of it before it is made. A cgroup that others use is refused here: what is recorded is removed when
-/// something goes wrong, with all its processes.
 /// Where the program's terminal goes, if it is to have one.
 fn console(bundle: &Bundle, options: &Create, foreground: bool) -> Result<Option<Console>, RuntimeError> {
     let wanted = bundle.spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
     Ok(Console::choose(wanted, options.console_socket.as_deref(), foreground)?)
 }
 
+/// What is known of it before it is made. A cgroup that others use is refused here: what is recorded is removed when
+/// something goes wrong, with all its processes.
 fn new_record(store: &Store, bundle: &Bundle, id: &str) -> Result<Record, RuntimeError> {
     if store.open(id).is_ok() {
         return Err(RuntimeError::Exists { id: id.to_owned() });
     }
     let cgroup = cgroup_path(bundle, id)?;
-    Cgroup::refuse_used(&Hierarchy::detect(Path::new("/"))?, &cgroup)?;
+    let hierarchy = Hierarchy::detect(Path::new("/"))?;
+    Cgroup::refuse_used(&hierarchy, &cgroup)?;
+    // What it will be, for whoever has to clean up if this process is killed.
+    let cgroup_made_parents = Cgroup::missing_parents(&hierarchy, &cgroup)?;
     let spec = &bundle.spec;
     let hooks = plan::hooks(spec)?;
     let args = spec.process().as_ref().and_then(|process| process.args().as_ref());
@@ -186,7 +189,7 @@ fn new_record(store: &Store, bundle: &Bundle, id: &str) -> Result<Record, Runtim
         created: jiff::Timestamp::now().to_string(),
         owner: rustix::process::getuid().as_raw(),
         cgroup,
-        cgroup_made_parents: 0,
+        cgroup_made_parents,
         annotations: spec.annotations().clone().unwrap_or_default(),
         program: args.and_then(|args| args.first()).cloned().unwrap_or_default(),
         poststart: hooks.poststart,
