@@ -27,6 +27,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
+use crate::sys;
+
 /// How much of what a failed hook wrote is told, in bytes from the end.
 const TOLD_BYTES: u64 = 1024;
 
@@ -113,7 +115,8 @@ impl Hook {
         }
         command.env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(memory_file(state)?).stdout(output.try_clone()?).stderr(output.try_clone()?);
-        command.spawn()
+        // A command in the foreground holds its own back.
+        sys::with_fresh_signals(&mut command).spawn()
     }
 
     /// Waits for its end; `None` when it had to be killed.

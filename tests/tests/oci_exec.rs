@@ -361,3 +361,15 @@ fn a_paused_container_is_left_alone_unless_asked_otherwise() {
     let _ = bundle.ok(&["resume", "ID"]);
     assert_eq!(waiting.wait().unwrap().code(), Some(6));
 }
+
+#[test]
+fn what_a_run_in_the_foreground_holds_back_it_does_not_hold_back_from_hooks() {
+    let Some(host) = Host::for_containers() else { return };
+    let seen = host.path("seen");
+    let script = format!("grep SigBlk /proc/self/status > {}", seen.display());
+    let bundle = OciContainer::new(&host, &["true"], |config| {
+        config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+    });
+    let _ = bundle.ok(&["run", "ID"]);
+    assert_eq!(fs::read_to_string(seen).unwrap(), "SigBlk:\t0000000000000000\n");
+}

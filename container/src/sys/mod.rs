@@ -41,7 +41,7 @@ pub(crate) use scheduling::{
 pub(crate) use seccomp::{BpfInstruction, load_asking_filter, load_filter};
 pub(crate) use signal_queue::SignalQueue;
 pub(crate) use signals::kill;
-pub(crate) use signals::reset_signals;
+pub(crate) use signals::{reset_signals, with_fresh_signals};
 pub(crate) use stdio::{exit_now, replace_stdio};
 pub(crate) use unshare::{unshare_cgroup, unshare_time};
 

@@ -4,6 +4,8 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use std::mem;
 use std::ops::RangeInclusive;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::ptr;
 
 use super::check;
@@ -38,6 +40,17 @@ pub(crate) fn reset_signals() {
     unsafe { libc::sigemptyset(&raw mut none) };
     // SAFETY: `none` is a valid, initialised set and no old set is asked for.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) };
+}
+
+/// Has a command begin with every signal at its default action and none blocked, whatever holds for this process.
+pub(crate) fn with_fresh_signals(command: &mut Command) -> &mut Command {
+    // SAFETY: between fork and exec there are nothing but system calls, on memory of the stack.
+    unsafe {
+        command.pre_exec(|| {
+            reset_signals();
+            Ok(())
+        })
+    }
 }
 
 /// `kill(2)` for any signal, real-time ones included.
