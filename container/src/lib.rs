@@ -9,6 +9,8 @@
 //! It knows no images and no virtual machines. [`cgroup`] is public by itself: the engine puts a VM's process
 //! into the same tree with the same limits.
 
+#[doc(hidden)]
+pub mod benchmarked;
 mod bundle;
 pub mod cgroup;
 mod channel;

@@ -171,7 +171,7 @@ pub(crate) fn parse_failure(message: &[u8]) -> Option<(LastStage, Errno)> {
 }
 
 /// The whole ELF file: headers, code, parameters, filter.
-fn image(channel: u32, filter: Option<(&[BpfInstruction], u64)>) -> Result<Vec<u8>, Errno> {
+pub(crate) fn image(channel: u32, filter: Option<(&[BpfInstruction], u64)>) -> Result<Vec<u8>, Errno> {
     let code = code();
     let (filter, flags) = filter.unwrap_or_default();
     let length = u16::try_from(filter.len()).map_err(|_| Errno::INVAL)?;

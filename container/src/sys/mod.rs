@@ -30,6 +30,7 @@ pub(crate) use dumpable::forbid_inspection;
 pub(crate) use ebpf::{EbpfInstruction, replace_device_program};
 pub(crate) use exec::CStringArray;
 pub(crate) use keyring::join_session_keyring;
+pub(crate) use last_exec::image as last_exec_image;
 pub(crate) use last_exec::{LastExec, LastStage, parse_failure};
 pub(crate) use loopback::bring_up_loopback;
 pub(crate) use mount_setattr::{MountAttr, map_ids, mount_setattr};
