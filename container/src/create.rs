@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Pid;
 
 use crate::bundle::Bundle;
-use crate::cgroup::{Cgroup, CgroupError, Hierarchy};
+use crate::cgroup::{Cgroup, CgroupError, Hierarchy, OwnWay};
 use crate::channel::{self, CreatorEnd, Order, Report};
 use crate::child::Child;
 use crate::console::ConsoleError;
@@ -180,6 +180,7 @@ fn clone_init(
     let (creator_end, init_end) = channel::pair().map_err(|errno| CreateError::Clone(errno.into()))?;
     let v2_dir =
         cgroup.v2_dir().map(|dir| File::open(dir).map_err(|source| host_error(dir, source))).transpose()?;
+    let own_way = OwnWay::into(cgroup)?;
     let mut joined = join::open(&plan.namespaces)?;
     let mapped = idmap::prepare(plan, &joined)?;
     let cgroup_dir = v2_dir.as_ref().map(AsFd::as_fd);
@@ -195,8 +196,9 @@ fn clone_init(
     match cloned {
         Cloned::Parent { pid, pidfd } => Ok((pid, pidfd, creator_end)),
         Cloned::Child => {
-            let (join, mapped) = (&joined, &mapped);
-            init::run(InitContext { plan, cgroup, channel: init_end, join, mapped, net_devices, options })
+            let (join, mapped, own_way) = (&joined, &mapped, &own_way);
+            let channel = init_end;
+            init::run(InitContext { plan, cgroup, own_way, channel, join, mapped, net_devices, options })
         }
     }
 }
@@ -226,7 +228,6 @@ fn guide(
         // Lowering it needs a capability that not every root has.
         warnings.push(format!("process.oomScoreAdj is left as it is: {error}"));
     }
-    cgroup.add_v1(pid)?;
     net_devices.move_to(pid.as_raw_nonzero().get())?;
     order(channel, Order::Joined)?;
     loop {

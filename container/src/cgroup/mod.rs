@@ -20,6 +20,7 @@ mod in_use;
 mod kill;
 mod limits;
 mod oom;
+mod own_way;
 mod remove;
 mod stats;
 mod update;
@@ -34,6 +35,7 @@ use rustix::process::Pid;
 
 pub use hierarchy::{Hierarchy, HierarchyKind, V1Tree, V2Tree};
 pub use oom::OomWatch;
+pub(crate) use own_way::OwnWay;
 pub use stats::{CgroupStats, MemoryStats};
 pub use usage::Usage;
 

@@ -33,7 +33,7 @@ mod working_directory;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, OwnWay};
 use crate::channel::{InitEnd, Order, Report};
 use crate::create::CreateOptions;
 use crate::idmap::ReadyTree;
@@ -50,6 +50,7 @@ use program::{Kept, Program};
 pub(crate) struct InitContext<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) cgroup: &'a Cgroup,
+    pub(crate) own_way: &'a OwnWay,
     pub(crate) channel: InitEnd,
     /// Namespaces to join that it is not in yet.
     pub(crate) join: &'a [Joined],
@@ -96,6 +97,7 @@ fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
     let kept = [channel.as_fd()].into_iter().chain(options.start_socket.as_ref().map(AsFd::as_fd));
     let kept = kept.chain(options.console.as_ref().map(AsFd::as_fd));
     let kept = kept.chain(join.iter().map(|joined| joined.file.as_fd()));
+    let kept = kept.chain(context.own_way.descriptors());
     let kept = kept.chain(mapped.iter().map(|mapped| mapped.tree.as_fd()));
     parent::leave(stdio, &kept.collect::<Vec<_>>(), options.inherited)?;
     crate::join::enter(join)?;
@@ -134,9 +136,10 @@ fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
     namespaces::own_cgroup(plan)
 }
 
-/// Waits until it is in its cgroups and has its network devices.
+/// Waits until it may go into its cgroups and has its network devices.
 fn wait_for_creator(context: &InitContext<'_>) -> Result<(), StepError> {
     namespaces::wait_for_cgroup(&context.channel)?;
+    context.own_way.go().map_err(|error| StepError::new("cgroup", "this process", error))?;
     context.net_devices.configure()
 }
 
