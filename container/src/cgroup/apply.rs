@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::hierarchy::Hierarchy;
 use super::limits::{Setting, Target};
-use super::{Cgroup, CgroupError, write};
+use super::{Cgroup, CgroupError, create, write};
 
 /// Which tree a limit goes into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,17 +130,17 @@ fn why_not_enabled(group: &Cgroup, dir: &Path, controller: &str) -> Option<(std:
     let mut above: Vec<_> = dir.ancestors().skip(1).take(depth).collect();
     above.reverse();
     let parent = above.into_iter().find(|dir| !listed(&dir.join("cgroup.subtree_control")))?;
+    if create::has_own_processes(parent) {
+        let reason = "it has processes of its own, and such a group cannot give controllers to groups below it; move them \
+                      to a group beside this one";
+        return Some((parent.to_owned(), reason.to_owned()));
+    }
     let asked = write(&parent.join("cgroup.subtree_control"), &format!("+{controller}"));
     let reason = match asked {
-        Err(CgroupError::Write { source, .. }) => match source.kind() {
-            io::ErrorKind::ResourceBusy => {
-                "it has processes of its own, and a group with processes cannot give controllers to groups below it; \
-                 move them to a group beside this one"
-                    .to_owned()
-            }
-            io::ErrorKind::NotFound => "it was not given the controller itself".to_owned(),
-            _ => source.to_string(),
-        },
+        Err(CgroupError::Write { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            "it was not given the controller itself".to_owned()
+        }
+        Err(CgroupError::Write { source, .. }) => source.to_string(),
         _ => "it did not give it on".to_owned(),
     };
     Some((parent.to_owned(), reason))

@@ -254,11 +254,22 @@ fn enable(dir: &Path, wanted: &[&str]) {
     let file = dir.join("cgroup.subtree_control");
     let enabled = fs::read_to_string(&file).unwrap_or_default();
     let missing = |c: &&&str| **c != "cgroup" && !enabled.split_whitespace().any(|e| e == **c);
+    if wanted.iter().any(|c| missing(&c)) && has_own_processes(dir) {
+        // Some controllers would be enabled even so, and make the group threaded, with no place for another process below.
+        return;
+    }
     for controller in wanted.iter().filter(missing) {
         if let Err(error) = write(&file, &format!("+{controller}")) {
             tracing::debug!("{error}");
         }
     }
+}
+
+/// Whether a group other than the root has processes of its own, which keeps it from giving controllers to groups below
+/// it (cgroup-v2.rst, "No Internal Process Constraint").
+pub(super) fn has_own_processes(dir: &Path) -> bool {
+    let processes = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    !processes.trim().is_empty() && dir.join("cgroup.type").exists()
 }
 
 /// A process with its memory cannot be put into a group below a threaded one (cgroup-v2.rst, "Threads").
@@ -435,6 +446,25 @@ mod tests {
         let limits = resources(r#"{"memory": {"limit": 4096}}"#);
         let error = create(&host.hierarchy, Path::new("/busy/x"), &limits).unwrap_err();
         assert!(matches!(&error, CgroupError::NotDelegated { dir: at, .. } if *at == dir), "{error}");
+    }
+
+    #[test]
+    fn nothing_is_enabled_for_the_groups_below_one_with_processes() {
+        let host = fake(&[], Some("memory pids"));
+        let dir = host.root.path().join("unified/busy");
+        fs::create_dir(&dir).unwrap();
+        for (file, text) in
+            [("cgroup.type", "domain"), ("cgroup.procs", "17\n"), ("cgroup.subtree_control", "")]
+        {
+            fs::write(dir.join(file), text).unwrap();
+        }
+        fs::write(host.root.path().join("unified/cgroup.subtree_control"), "memory pids\n").unwrap();
+        create(&host.hierarchy, Path::new("/busy/x/y"), &LinuxResources::default()).unwrap();
+        assert_eq!(fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap(), "");
+        let limits = resources(r#"{"pids": {"limit": 4}}"#);
+        let error = create(&host.hierarchy, Path::new("/busy/z/y"), &limits).unwrap_err().to_string();
+        assert!(error.contains("processes of its own"), "{error}");
+        assert_eq!(fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap(), "");
     }
 
     #[test]
