@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 const START: &str = "start";
+/// A file that is being written, until it gets its name.
+const NEW: &str = "new";
 
 /// The largest file of the state directory that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 8 << 20;
@@ -161,19 +163,17 @@ impl Locked<'_> {
     /// Writes down what the container is, at once or not at all.
     pub(super) fn write_record(&self, record: &Record) -> Result<(), RuntimeError> {
         let json = serde_json::to_vec(record).map_err(|error| RuntimeError::file(self.path(STATE), error))?;
-        let new = "state.json.new";
-        self.write(new, &json)?;
-        renameat(&self.0.dir, new, &self.0.dir, STATE)
-            .map_err(|errno| RuntimeError::file(self.path(STATE), errno))
+        self.write(STATE, &json)
     }
 
+    /// Writes the configuration down, at once or not at all.
     pub(super) fn write_config(&self, json: &[u8]) -> Result<(), RuntimeError> {
         self.write(CONFIG, json)
     }
 
     /// Removes the directory; the record goes last, so that what is half removed can be removed again.
     pub(super) fn remove(self) -> Result<(), RuntimeError> {
-        for name in [START, CONFIG, "state.json.new", STATE] {
+        for name in [START, CONFIG, NEW, STATE] {
             match unlinkat(&self.0.dir, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(errno) => return Err(RuntimeError::file(self.path(name), errno)),
@@ -187,9 +187,10 @@ impl Locked<'_> {
 
     fn write(&self, name: &str, content: &[u8]) -> Result<(), RuntimeError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let file = openat(&self.0.dir, name, flags, Mode::from_raw_mode(0o600));
+        let file = openat(&self.0.dir, NEW, flags, Mode::from_raw_mode(0o600));
         file.map_err(io::Error::from)
             .and_then(|file| File::from(file).write_all(content))
+            .and_then(|()| Ok(renameat(&self.0.dir, NEW, &self.0.dir, name)?))
             .map_err(|error| RuntimeError::file(self.path(name), error))
     }
 
