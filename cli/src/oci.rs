@@ -239,9 +239,9 @@ mod tests {
     #[test]
     fn what_follows_the_command_is_the_commands() {
         for line in [
-            "carve oci exec --cwd /x -e A=b web ls --cwd -e",
-            "carve oci exec web --cwd /x -e A=b ls --cwd -e",
-            "carve oci exec --cwd=/x web -eA=b -- ls --cwd -e",
+            "carve-oci exec --cwd /x -e A=b web ls --cwd -e",
+            "carve-oci exec web --cwd /x -e A=b ls --cwd -e",
+            "carve-oci exec --cwd=/x web -eA=b -- ls --cwd -e",
         ] {
             let args = Args::try_parse_from(line.split(' ')).unwrap();
             let Verb::Exec(exec) = args.verb else { panic!("{line}") };
