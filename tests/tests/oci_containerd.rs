@@ -114,7 +114,7 @@ impl Containerd {
     /// `ctr run` with carve as the runtime.
     fn container(&self, flags: &[&str], id: &str, command: &[&str]) -> Output {
         let runtime = self.runtime.to_str().expect("what it needs can be made");
-        let root = self.host.oci_root();
+        let root = self.host.path("runc");
         let root = root.to_str().expect("temporary directories are UTF-8");
         let fixed = ["run", "--snapshotter", "native", "--runc-binary", runtime, "--runc-root", root];
         self.run(&[&fixed, flags, &[IMAGE, id], command].concat())
