@@ -25,7 +25,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use container::runtime::{Inherited, Runtime, RuntimeError};
 
 use crate::exit;
@@ -143,11 +143,20 @@ pub(crate) fn asked_for() -> Option<Vec<OsString>> {
 /// Is one.
 pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
     exit::survive_closed_pipes();
-    let args = match Args::try_parse_from([OsString::from("carve oci")].into_iter().chain(args)) {
-        Ok(args) => args,
-        Err(error) => return usage(&error),
-    };
-    carry_out_and_report(args)
+    match parse([OsString::from("carve oci")].into_iter().chain(args)) {
+        Ok(args) => carry_out_and_report(args),
+        Err(error) => usage(&error),
+    }
+}
+
+/// As `Args::try_parse_from`. Describing the command line, matching it and reading the matches are the most code that this
+/// process ever runs, so each gives back what the one before has needed.
+fn parse(args: impl Iterator<Item = OsString>) -> Result<Args, clap::Error> {
+    let command = Args::command();
+    container::runtime::give_back_code();
+    let mut matches = command.try_get_matches_from(args)?;
+    container::runtime::give_back_code();
+    Args::from_arg_matches_mut(&mut matches)
 }
 
 /// As [`run`], with arguments that are parsed.
@@ -216,8 +225,6 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -57,6 +57,8 @@ pub(super) fn create(store: &Store, id: &str, options: Create) -> Result<Created
     // How the command line was parsed is past.
     sys::give_back_code();
     let mut bundle = Bundle::load(&options.bundle)?;
+    // So is how the configuration was parsed, which is most of this process's code.
+    sys::give_back_code();
     if let Some(process) = bundle.spec.process_mut() {
         options.inherited.announce(process);
     }
@@ -87,6 +89,8 @@ pub(super) fn run(
     // How the command line was parsed is past.
     sys::give_back_code();
     let mut bundle = Bundle::load(&options.bundle)?;
+    // So is how the configuration was parsed, which is most of this process's code.
+    sys::give_back_code();
     if let Some(process) = bundle.spec.process_mut() {
         options.inherited.announce(process);
     }
@@ -125,8 +129,6 @@ fn make(
     console: Option<OwnedFd>,
     detached: bool,
 ) -> Result<Container, RuntimeError> {
-    // From here on the configuration is carried out: how it was parsed is past.
-    sys::give_back_code();
     // Before anything is made: whoever finds this knows what may be there.
     locked.write_record(record)?;
     locked.write_config(&bundle.json)?;

@@ -36,6 +36,7 @@ mod update;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::sys::give_back_code;
 pub use create::{Create, Created};
 pub use error::RuntimeError;
 pub use events::Event;

@@ -11,7 +11,7 @@ unsafe extern "C" {
 /// Gives the pages of this program's code back: parsing a command line and a configuration runs through code that is not
 /// needed again, and the kernel maps what is around each page that is touched. What is needed comes back from the page
 /// cache.
-pub(crate) fn give_back() {
+pub fn give_back() {
     let page = rustix::param::page_size();
     let start = (&raw const __executable_start).addr().next_multiple_of(page);
     let end = (&raw const etext).addr() / page * page;

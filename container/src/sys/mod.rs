@@ -25,7 +25,7 @@ mod unshare;
 
 pub(crate) use clone3::{CloneRequest, Cloned, clone3};
 pub(crate) use close_range::{close_all_except, mark_all_cloexec};
-pub(crate) use code_pages::give_back as give_back_code;
+pub use code_pages::give_back as give_back_code;
 pub(crate) use dumpable::forbid_inspection;
 pub(crate) use ebpf::{EbpfInstruction, replace_device_program};
 pub(crate) use exec::CStringArray;
