@@ -1,9 +1,11 @@
 //! The host's side of a network card: a tap device.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use vm_memory::VolatileSlice;
@@ -14,6 +16,22 @@ use crate::virtio::net::offloads;
 
 /// Bytes of the header before each frame (`virtio_net_hdr_v1`).
 pub const HEADER_SIZE: usize = 12;
+
+/// How long a machine that has just ended may take to let its tap go.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Makes `file` the tap, waiting for one that a machine before is about to let go.
+fn attach(file: &File, name: &str) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match tap::set_interface(file, name) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
+}
 
 /// Where frames come from and go to, each after a header of [`HEADER_SIZE`] bytes. One call, one frame; never
 /// blocks.
@@ -122,8 +140,7 @@ impl Tap {
             .custom_flags(libc::O_NONBLOCK)
             .open("/dev/net/tun")
             .map_err(TapError::Open)?;
-        tap::set_interface(&file, name)
-            .map_err(|source| TapError::Attach { name: name.to_owned(), source })?;
+        attach(&file, name).map_err(|source| TapError::Attach { name: name.to_owned(), source })?;
         Self::from_file(file)
     }
 
