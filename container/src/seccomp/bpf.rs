@@ -1,7 +1,7 @@
 //! Writes classic BPF for seccomp: loads, comparisons, a binary search, returns.
 //!
-//! Jumps are relative and forward only, so a piece of program can be put anywhere; pieces are vectors that are
-//! joined end to end.
+//! Jumps are relative and forward only, and say how many instructions they skip. So a program is written from its end to its
+//! beginning: when a jump is written, all that it skips is there and has been counted.
 
 use oci_spec::runtime::{LinuxSeccompArg, LinuxSeccompOperator as Op};
 
@@ -21,60 +21,92 @@ const NUMBER_OFFSET: u32 = 0;
 const ARCHITECTURE_OFFSET: u32 = 4;
 const ARGS_OFFSET: u32 = 16;
 
-/// A piece of a program.
-pub(super) type Piece = Vec<BpfInstruction>;
+/// A program that is being written, the last instruction first.
+#[derive(Debug, Default)]
+pub(super) struct Backwards(Vec<BpfInstruction>);
 
-fn instruction(code: u16, jump_true: u8, jump_false: u8, k: u32) -> BpfInstruction {
-    BpfInstruction { code, jump_true, jump_false, k }
-}
+impl Backwards {
+    /// Room for as many instructions as profiles of the common shape need.
+    const USUAL: usize = 512;
 
-/// Ends the filter with this `SECCOMP_RET_…` value.
-pub(super) fn ret(action: u32) -> Piece {
-    vec![instruction(RETURN, 0, 0, action)]
-}
+    pub(super) fn new() -> Self {
+        Self(Vec::with_capacity(Self::USUAL))
+    }
 
-/// `then` when the accumulator is at least `threshold`, else `otherwise`. Both must end the filter.
-pub(super) fn if_at_least(threshold: u32, then: Piece, otherwise: Piece) -> Piece {
-    branch(JUMP_IF_GREATER_OR_EQUAL, threshold, then, otherwise)
-}
+    /// The program.
+    pub(super) fn finish(mut self) -> Vec<BpfInstruction> {
+        self.0.reverse();
+        self.0
+    }
 
-/// Runs `then` for calls of this architecture, else `otherwise`. Both must end the filter.
-pub(super) fn if_architecture(audit: u32, then: Piece, otherwise: Piece) -> Piece {
-    let mut piece = vec![instruction(LOAD_WORD, 0, 0, ARCHITECTURE_OFFSET)];
-    piece.extend(branch(JUMP_IF_EQUAL, audit, then, otherwise));
-    piece
-}
+    fn push(&mut self, code: u16, jump_true: u8, jump_false: u8, k: u32) {
+        self.0.push(BpfInstruction { code, jump_true, jump_false, k });
+    }
 
-/// Loads the number of the call and goes on with `rest`.
-pub(super) fn with_number(rest: Piece) -> Piece {
-    let mut piece = vec![instruction(LOAD_WORD, 0, 0, NUMBER_OFFSET)];
-    piece.extend(rest);
-    piece
-}
+    /// Ends the filter with this `SECCOMP_RET_…` value.
+    pub(super) fn ret(&mut self, action: u32) {
+        self.push(RETURN, 0, 0, action);
+    }
 
-fn branch(code: u16, k: u32, then: Piece, otherwise: Piece) -> Piece {
-    // A conditional jump reaches 255 instructions; an unconditional one reaches everything.
-    let mut piece = match u8::try_from(otherwise.len()) {
-        Ok(distance) => vec![instruction(code, distance, 0, k)],
-        Err(_) => {
-            let distance = u32::try_from(otherwise.len()).unwrap_or(u32::MAX);
-            vec![instruction(code, 0, 1, k), instruction(JUMP, 0, 0, distance)]
+    /// Loads the number of the call for what was written last.
+    pub(super) fn load_number(&mut self) {
+        self.push(LOAD_WORD, 0, 0, NUMBER_OFFSET);
+    }
+
+    /// Runs `then` for calls of this architecture, else `otherwise`. Both must end the filter.
+    pub(super) fn if_architecture(
+        &mut self,
+        audit: u32,
+        then: impl FnOnce(&mut Self),
+        otherwise: impl FnOnce(&mut Self),
+    ) {
+        self.branch(JUMP_IF_EQUAL, audit, then, otherwise);
+        self.push(LOAD_WORD, 0, 0, ARCHITECTURE_OFFSET);
+    }
+
+    /// Finds the segment that the accumulator is in: `segments` are (first number, what to do), ascending from 0, and what
+    /// `write` writes for each must end the filter.
+    pub(super) fn search<T>(&mut self, segments: &[(u32, T)], write: &impl Fn(&mut Self, &T)) {
+        match segments {
+            [] => {}
+            [(_, only)] => write(self, only),
+            _ => {
+                let (low, high) = segments.split_at(segments.len() / 2);
+                let (above, below) =
+                    (|to: &mut Self| to.search(high, write), |to: &mut Self| to.search(low, write));
+                self.branch(JUMP_IF_GREATER_OR_EQUAL, high[0].0, above, below);
+            }
         }
-    };
-    piece.extend(otherwise);
-    piece.extend(then);
-    piece
-}
+    }
 
-/// Finds the segment that the accumulator is in: `segments` are (first number, what to do), ascending from 0, and
-/// each piece must end the filter.
-pub(super) fn search(segments: &[(u32, Piece)]) -> Piece {
-    match segments {
-        [] => Piece::new(),
-        [(_, only)] => only.clone(),
-        _ => {
-            let (low, high) = segments.split_at(segments.len() / 2);
-            if_at_least(high[0].0, search(high), search(low))
+    fn branch(&mut self, code: u16, k: u32, then: impl FnOnce(&mut Self), otherwise: impl FnOnce(&mut Self)) {
+        then(self);
+        let after = self.0.len();
+        otherwise(self);
+        let distance = self.0.len() - after;
+        // A conditional jump reaches 255 instructions; an unconditional one reaches everything.
+        if let Ok(distance) = u8::try_from(distance) {
+            self.push(code, distance, 0, k);
+        } else {
+            self.push(JUMP, 0, 0, u32::try_from(distance).unwrap_or(u32::MAX));
+            self.push(code, 0, 1, k);
+        }
+    }
+
+    /// Ends the filter with `action` when all `conditions` hold, else goes on with what was written last. There are at most
+    /// six conditions, or a jump might not reach.
+    pub(super) fn rule(&mut self, conditions: &[LinuxSeccompArg], action: u32) {
+        self.ret(action);
+        let end = self.0.len();
+        for test in conditions.iter().rev().flat_map(|arg| condition(arg).into_iter().rev()) {
+            // Everything of the rule that was written so far, and its end.
+            let to_end = u8::try_from(self.0.len() - end + 1).unwrap_or(u8::MAX);
+            let resolve = |goal: Goal| match goal {
+                Goal::Next => 0,
+                Goal::Skip(distance) => distance,
+                Goal::Fail => to_end,
+            };
+            self.push(test.code, resolve(test.yes), resolve(test.no), test.k);
         }
     }
 }
@@ -95,24 +127,6 @@ struct Test {
     k: u32,
     yes: Goal,
     no: Goal,
-}
-
-/// Ends the filter with `action` when all `conditions` hold, else falls out of its end.
-pub(super) fn rule(conditions: &[LinuxSeccompArg], action: u32) -> Piece {
-    let tests: Vec<Test> = conditions.iter().flat_map(condition).collect();
-    let length = tests.len() + 1;
-    let resolve = |goal: Goal, position: usize| match goal {
-        Goal::Next => 0,
-        Goal::Skip(distance) => distance,
-        // At most six conditions of six instructions each.
-        Goal::Fail => u8::try_from(length - position - 1).unwrap_or(u8::MAX),
-    };
-    tests
-        .iter()
-        .enumerate()
-        .map(|(at, test)| instruction(test.code, resolve(test.yes, at), resolve(test.no, at), test.k))
-        .chain(ret(action))
-        .collect()
 }
 
 /// A comparison of a 64-bit argument, done in halves because BPF's accumulator has 32 bits.
@@ -223,8 +237,11 @@ mod tests {
 
     #[test]
     fn the_search_finds_every_segment_even_over_long_jumps() {
-        let segments: Vec<_> = (0..700).map(|n| (n * 3, ret(n))).collect();
-        let program = with_number(search(&segments));
+        let segments: Vec<_> = (0..700).map(|n| (n * 3, n)).collect();
+        let mut program = Backwards::new();
+        program.search(&segments, &|to, action| to.ret(*action));
+        program.load_number();
+        let program = program.finish();
         for number in 0..2100 {
             assert_eq!(interpreter::run(&program, 0, number, [0; 6]), number / 3, "{number}");
         }
@@ -249,8 +266,10 @@ mod tests {
             for wanted in values {
                 let json = serde_json::json!({"index": 2, "value": wanted, "valueTwo": 1, "op": op});
                 let arg: LinuxSeccompArg = serde_json::from_value(json).unwrap();
-                let mut program = rule(&[arg], 1);
-                program.extend(ret(0));
+                let mut program = Backwards::new();
+                program.ret(0);
+                program.rule(&[arg], 1);
+                let program = program.finish();
                 for value in values {
                     let got = interpreter::run(&program, 0, 0, [9, 9, value, 9, 9, 9]);
                     assert_eq!(got == 1, expected(value, wanted), "{value:#x} {op:?} {wanted:#x}");

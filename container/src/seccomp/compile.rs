@@ -4,15 +4,15 @@
 //! searches them. What the profile does not name gets its default action; but numbers above the newest call it
 //! names get ENOSYS, so that a program that tries a newer call falls back to an older one instead of failing.
 
-use std::collections::BTreeMap;
+use std::mem;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompFilterFlag as Flag, LinuxSyscall,
+    LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag as Flag, LinuxSyscall,
 };
 
 use super::architecture::{Architecture, NATIVE, secondary};
-use super::bpf::{self, Piece};
+use super::bpf::Backwards;
 use super::{Filter, Listener};
 
 /// Longest program the kernel takes (BPF_MAXINSNS).
@@ -69,13 +69,12 @@ pub(super) fn compile(profile: &LinuxSeccomp) -> Result<Filter, SeccompError> {
     let listener = listener(profile)?;
     let rules: Vec<Rule<'_>> =
         profile.syscalls().iter().flatten().enumerate().map(Rule::new).collect::<Result<_, _>>()?;
-    let architectures = profile.architectures().as_deref().unwrap_or_default();
-    // The native architecture comes first, and calls of any that is not listed do not exist.
-    let mut program = bpf::ret(NO_SUCH_CALL);
-    for architecture in secondary(architectures).into_iter().chain([NATIVE]) {
-        let calls = bpf::with_number(calls(architecture, &rules, default));
-        program = bpf::if_architecture(architecture.audit, calls, program);
-    }
+    // The native one comes first.
+    let listed = profile.architectures().as_deref().unwrap_or_default();
+    let architectures: Vec<_> = [NATIVE].into_iter().chain(secondary(listed)).collect();
+    let mut program = Backwards::new();
+    write(&mut program, &architectures, &rules, default);
+    let program = program.finish();
     if program.len() > MAX_INSTRUCTIONS {
         return Err(SeccompError::TooLong { instructions: program.len() });
     }
@@ -105,7 +104,8 @@ fn listener(profile: &LinuxSeccomp) -> Result<Option<Listener>, SeccompError> {
 }
 
 struct Rule<'a> {
-    syscall: &'a LinuxSyscall,
+    names: &'a [String],
+    conditions: &'a [LinuxSeccompArg],
     action: u32,
 }
 
@@ -118,72 +118,93 @@ impl<'a> Rule<'a> {
             let call = syscall.names().join(", ");
             return Err(SeccompError::Argument { call, index: arg.index() });
         }
-        Ok(Self { syscall, action: action(syscall.action(), syscall.errno_ret())? })
+        Ok(Self {
+            names: syscall.names(),
+            conditions: syscall.args().as_deref().unwrap_or_default(),
+            action: action(syscall.action(), syscall.errno_ret())?,
+        })
+    }
+
+    /// Whether there are several conditions on one argument.
+    fn repeats_an_argument(&self) -> bool {
+        let mut seen = [false; 6];
+        self.conditions
+            .iter()
+            .any(|arg| seen.get_mut(arg.index()).is_some_and(|seen| mem::replace(seen, true)))
     }
 }
 
-/// What is done about one system call: rules on its arguments, then an answer.
+/// The whole filter. Calls of an architecture that is not listed do not exist.
+fn write(to: &mut Backwards, architectures: &[Architecture], rules: &[Rule<'_>], default: u32) {
+    match architectures {
+        [] => to.ret(NO_SUCH_CALL),
+        [first, others @ ..] => to.if_architecture(
+            first.audit,
+            |to| write_calls(to, *first, rules, default),
+            |to| write(to, others, rules, default),
+        ),
+    }
+}
+
+/// A system call's number, and a rule that names it.
+type Entry<'a> = (u32, &'a Rule<'a>);
+
+/// What is done about a range of numbers: rules on arguments, then an answer.
 struct Answer<'a> {
-    conditional: Vec<(&'a LinuxSyscall, u32)>,
+    conditional: &'a [Entry<'a>],
     otherwise: u32,
-    /// A rule without conditions was seen; later ones do not count.
-    decided: bool,
 }
 
-impl Answer<'_> {
+impl<'a> Answer<'a> {
     fn plain(action: u32) -> Self {
-        Self { conditional: Vec::new(), otherwise: action, decided: true }
+        Self { conditional: &[], otherwise: action }
     }
 
-    fn piece(&self) -> Piece {
-        let conditional = self.conditional.iter();
-        let mut piece: Piece = conditional
-            .flat_map(|(syscall, action)| bpf::rule(syscall.args().as_deref().unwrap_or_default(), *action))
-            .collect();
-        piece.extend(bpf::ret(self.otherwise));
-        piece
+    /// What these rules, which are for one call, say. The first without conditions decides; later ones do not count.
+    fn of_call(rules: &'a [Entry<'a>], default: u32) -> Self {
+        match rules.iter().position(|(_, rule)| rule.conditions.is_empty()) {
+            Some(at) => Self { conditional: &rules[..at], otherwise: rules[at].1.action },
+            None => Self { conditional: rules, otherwise: default },
+        }
+    }
+
+    fn write(&self, to: &mut Backwards) {
+        to.ret(self.otherwise);
+        for (_, rule) in self.conditional.iter().rev() {
+            // Two conditions on one argument are alternatives, as runc and crun have it.
+            if rule.repeats_an_argument() {
+                rule.conditions.chunks(1).rev().for_each(|condition| to.rule(condition, rule.action));
+            } else {
+                to.rule(rule.conditions, rule.action);
+            }
+        }
     }
 }
 
 /// The search over one architecture's numbers.
-fn calls(architecture: Architecture, rules: &[Rule<'_>], default: u32) -> Piece {
-    let numbers = architecture.numbers();
-    let mut answers: BTreeMap<u32, Answer<'_>> = BTreeMap::new();
-    for rule in rules {
-        // A name this architecture does not know cannot be called on it.
-        for number in rule.syscall.names().iter().filter_map(|name| numbers.get(name.as_str())) {
-            let answer = answers.entry(*number).or_insert_with(|| Answer {
-                conditional: Vec::new(),
-                otherwise: default,
-                decided: false,
-            });
-            if answer.decided {
-                continue;
-            }
-            if rule.syscall.args().as_ref().is_none_or(Vec::is_empty) {
-                answer.otherwise = rule.action;
-                answer.decided = true;
-            } else {
-                answer.conditional.push((rule.syscall, rule.action));
-            }
-        }
-    }
-    let newest = answers.keys().next_back().copied();
-    let mut segments = Segments(Vec::new());
+fn write_calls(to: &mut Backwards, architecture: Architecture, rules: &[Rule<'_>], default: u32) {
+    let named = rules.iter().flat_map(|rule| rule.names.iter().map(move |name| (name, rule)));
+    // A name this architecture does not know cannot be called on it.
+    let mut entries: Vec<Entry<'_>> =
+        named.filter_map(|(name, rule)| Some((architecture.number(name)?, rule))).collect();
+    // Rules for one call stay in the order they are listed.
+    entries.sort_by_key(|(number, _)| *number);
+    let mut segments = Segments(Vec::with_capacity(entries.len()));
     let mut next = 0;
-    for (number, answer) in answers {
+    for rules in entries.chunk_by(|(one, _), (other, _)| one == other) {
+        let number = rules[0].0;
         if number > next {
             segments.add(next, Answer::plain(default));
         }
-        segments.add(number, answer);
+        segments.add(number, Answer::of_call(rules, default));
         next = number + 1;
     }
-    segments.add(next, Answer::plain(beyond_newest(newest.is_some(), default)));
+    segments.add(next, Answer::plain(beyond_newest(!entries.is_empty(), default)));
     if architecture.foreign_bit != 0 {
         segments.add(architecture.foreign_bit, Answer::plain(NO_SUCH_CALL));
     }
-    let pieces: Vec<_> = segments.0.iter().map(|(first, answer)| (*first, answer.piece())).collect();
-    bpf::search(&pieces)
+    to.search(&segments.0, &|to, answer| answer.write(to));
+    to.load_number();
 }
 
 /// Ranges of numbers with the same answer, by their first number.
@@ -243,7 +264,7 @@ mod tests {
     }
 
     fn number(name: &str) -> u32 {
-        NATIVE.numbers()[name]
+        NATIVE.number(name).unwrap()
     }
 
     fn ask(filter: &Filter, name: &str, args: [u64; 6]) -> u32 {
@@ -300,6 +321,27 @@ mod tests {
         .unwrap();
         let answers = [0, 8, 9].map(|value| ask(&filter, "personality", [value, 0, 0, 0, 0, 0]));
         assert_eq!(answers, [libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_ALLOW, EPERM]);
+    }
+
+    #[test]
+    fn conditions_on_one_argument_are_alternatives_and_on_several_all_must_hold() {
+        let ask_with = |args: &str, given| {
+            let json = format!(
+                r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+                    {{"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [{args}]}}]}}"#
+            );
+            ask(&compile_json(&json).unwrap(), "socket", given)
+        };
+        let is = |index: usize, value: u64| {
+            format!(r#"{{"index": {index}, "value": {value}, "op": "SCMP_CMP_EQ"}}"#)
+        };
+        let both = [is(0, 1), is(1, 2)].join(",");
+        assert_eq!(ask_with(&both, [1, 2, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(ask_with(&both, [1, 3, 0, 0, 0, 0]), EPERM);
+        // More than a jump could skip, if they were one rule.
+        let any = (0..200).map(|value| is(0, value)).collect::<Vec<_>>().join(",");
+        assert_eq!(ask_with(&any, [199, 0, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(ask_with(&any, [200, 0, 0, 0, 0, 0]), EPERM);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! System call filters: the default profile, and the compiler from an OCI `linux.seccomp` to BPF.
 //!
-//! `profile.rs` lists what containers may call; `architecture.rs` turns names into numbers; `compile.rs` decides
+//! `profile.rs` lists what containers may call; `architecture.rs` and `names.rs` turn names into numbers; `compile.rs` decides
 //! what happens to each number; `bpf.rs` writes the program. Unlike libseccomp's, the program is a binary search
 //! over ranges of numbers, and rules for one call are tried in the order they are listed.
 
 mod architecture;
 mod bpf;
 mod compile;
+mod names;
 mod profile;
 
 use std::path::PathBuf;
