@@ -13,7 +13,7 @@ use super::pid_file;
 use super::record::{Process, Record};
 use super::store::{Entry, Locked, Store};
 use crate::bundle::Bundle;
-use crate::cgroup::{Cgroup, Hierarchy};
+use crate::cgroup::Cgroup;
 use crate::console::Console;
 use crate::container::Container;
 use crate::create::{self, CreateOptions};
@@ -136,7 +136,7 @@ fn make(
     let options_of_init = CreateOptions {
         stdio: options.stdio,
         cgroup_path: record.cgroup.clone(),
-        hierarchy: Some(Hierarchy::detect(Path::new("/"))?),
+        hierarchy: Some(entry.trees().get()?.clone()),
         start_socket,
         die_with_parent: false,
         console,
@@ -175,10 +175,10 @@ fn new_record(store: &Store, bundle: &Bundle, id: &str) -> Result<Record, Runtim
         return Err(RuntimeError::Exists { id: id.to_owned() });
     }
     let cgroup = cgroup_path(bundle, id)?;
-    let hierarchy = Hierarchy::detect(Path::new("/"))?;
-    Cgroup::refuse_used(&hierarchy, &cgroup)?;
+    let hierarchy = store.trees().get()?;
+    Cgroup::refuse_used(hierarchy, &cgroup)?;
     // What it will be, for whoever has to clean up if this process is killed.
-    let cgroup_made_parents = Cgroup::missing_parents(&hierarchy, &cgroup)?;
+    let cgroup_made_parents = Cgroup::missing_parents(hierarchy, &cgroup)?;
     let spec = &bundle.spec;
     let hooks = plan::hooks(spec)?;
     let args = spec.process().as_ref().and_then(|process| process.args().as_ref());

@@ -38,7 +38,7 @@ pub(super) fn delete(entry: &Entry, force: bool) -> Result<(), RuntimeError> {
 
 /// Ends the container and removes all that is recorded of it.
 pub(super) fn remove(locked: Locked<'_>, record: &Record) -> Result<(), RuntimeError> {
-    let cgroup = record.cgroup()?;
+    let cgroup = locked.entry().cgroup(record)?;
     if let Some(init) = record.init
         && let Some(pidfd) = init.open()?
     {

@@ -25,7 +25,7 @@ const ALIVE: [Status; 3] = [Status::Running, Status::Created, Status::Paused];
 
 /// What it has used so far.
 pub(super) fn usage(entry: &Entry) -> Result<Usage, RuntimeError> {
-    Ok(in_status(entry, "tell the figures of", &ALIVE)?.cgroup()?.usage())
+    Ok(entry.cgroup(&in_status(entry, "tell the figures of", &ALIVE)?)?.usage())
 }
 
 /// Tells figures at once and after each `interval`, and each lack of memory, until the container ends or `tell` answers
@@ -36,7 +36,7 @@ pub(super) fn watch(
     mut tell: impl FnMut(Event) -> bool,
 ) -> Result<(), RuntimeError> {
     let record = in_status(entry, "watch", &ALIVE)?;
-    let cgroup = record.cgroup()?;
+    let cgroup = entry.cgroup(&record)?;
     let Some(pidfd) = record.init.map(|init| init.open()).transpose()?.flatten() else { return Ok(()) };
     let mut oom = cgroup.watch_oom()?;
     let mut next = Instant::now();

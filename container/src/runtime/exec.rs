@@ -49,7 +49,7 @@ pub(super) fn exec(entry: &Entry, options: Exec) -> Result<i32, RuntimeError> {
     let init = first.open()?.ok_or_else(stopped)?;
     let plan = plan(entry, &record, &options)?;
     sys::give_back_code();
-    let cgroup = record.cgroup()?;
+    let cgroup = entry.cgroup(&record)?;
     if !options.ignore_paused && cgroup.is_frozen()? {
         return Err(wrong_status(entry, Status::Paused));
     }

@@ -54,7 +54,7 @@ fn real_time(name: &str) -> Option<i32> {
 pub(super) fn kill(entry: &Entry, signal: i32, all: bool) -> Result<(), RuntimeError> {
     let not_running = || RuntimeError::NotRunning { id: entry.id.clone() };
     let record = entry.record()?.ok_or_else(not_running)?;
-    let cgroup = record.cgroup()?;
+    let cgroup = entry.cgroup(&record)?;
     if all && !cgroup.is_empty() {
         return Ok(cgroup.signal_all(signal)?);
     }

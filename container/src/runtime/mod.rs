@@ -31,6 +31,7 @@ mod relay;
 mod start;
 mod state;
 mod store;
+mod trees;
 mod update;
 
 use std::path::PathBuf;

@@ -9,14 +9,14 @@ use super::store::Entry;
 pub(super) fn pause(entry: &Entry) -> Result<(), RuntimeError> {
     let _locked = entry.lock()?;
     let record = in_status(entry, "pause", &[Status::Running, Status::Created])?;
-    Ok(record.cgroup()?.freeze()?)
+    Ok(entry.cgroup(&record)?.freeze()?)
 }
 
 /// Thaws one that is paused.
 pub(super) fn resume(entry: &Entry) -> Result<(), RuntimeError> {
     let _locked = entry.lock()?;
     let record = in_status(entry, "resume", &[Status::Paused])?;
-    Ok(record.cgroup()?.thaw()?)
+    Ok(entry.cgroup(&record)?.thaw()?)
 }
 
 /// What is written down of a container that is in one of these states.

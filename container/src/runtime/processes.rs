@@ -7,7 +7,7 @@ use super::store::Entry;
 /// first one.
 pub(super) fn processes(entry: &Entry) -> Result<Vec<i32>, RuntimeError> {
     let Some(record) = entry.record()? else { return Ok(Vec::new()) };
-    let cgroup = record.cgroup()?;
+    let cgroup = entry.cgroup(&record)?;
     if cgroup.is_empty() {
         return Ok(record.init.map(|init| init.tree()).unwrap_or_default());
     }

@@ -5,8 +5,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::RuntimeError;
-use crate::cgroup::{Cgroup, Hierarchy};
 use crate::hooks::{self, Hook, HookState};
 
 /// What cannot be asked of the kernel later.
@@ -58,12 +56,6 @@ impl Record {
             hooks,
             &HookState { oci_version, id, status, pid, bundle, annotations }.json(),
         );
-    }
-
-    /// Its group, as far as there is one.
-    pub(super) fn cgroup(&self) -> Result<Cgroup, RuntimeError> {
-        let hierarchy = Hierarchy::detect("/".as_ref())?;
-        Ok(Cgroup::open(&hierarchy, &self.cgroup)?.with_made_parents(self.cgroup_made_parents))
     }
 }
 

@@ -97,7 +97,7 @@ pub(super) fn status(entry: &Entry, record: &Record) -> Result<Status, RuntimeEr
     if !init.is_alive() {
         return Ok(Status::Stopped);
     }
-    if record.cgroup()?.is_frozen()? {
+    if entry.cgroup(record)?.is_frozen()? {
         return Ok(Status::Paused);
     }
     Ok(if connect_to_init(entry)?.is_some() { Status::Created } else { Status::Running })

@@ -13,6 +13,8 @@ use rustix::io::Errno;
 
 use super::error::RuntimeError;
 use super::record::Record;
+use super::trees::Trees;
+use crate::cgroup::Cgroup;
 use crate::plan;
 
 /// How long a command waits for another one that works on the same container.
@@ -31,6 +33,7 @@ const MAX_FILE_BYTES: u64 = 8 << 20;
 #[derive(Debug)]
 pub(super) struct Store {
     root: PathBuf,
+    trees: Trees,
 }
 
 /// One container's directory.
@@ -39,6 +42,7 @@ pub(super) struct Entry {
     pub(super) id: String,
     dir: OwnedFd,
     path: PathBuf,
+    trees: Trees,
 }
 
 /// The lock on a container's directory; given back when dropped, or when this process ends.
@@ -47,7 +51,12 @@ pub(super) struct Locked<'a>(&'a Entry);
 
 impl Store {
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, trees: Trees::default() }
+    }
+
+    /// The host's cgroup trees.
+    pub(super) fn trees(&self) -> &Trees {
+        &self.trees
     }
 
     pub(super) fn ids(&self) -> Result<Vec<String>, RuntimeError> {
@@ -83,7 +92,7 @@ impl Store {
         let path = self.root.join(id);
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         match rustix::fs::open(&path, flags, Mode::empty()) {
-            Ok(dir) => Ok(Entry { id: id.to_owned(), dir, path }),
+            Ok(dir) => Ok(Entry { id: id.to_owned(), dir, path, trees: self.trees.clone() }),
             Err(Errno::NOENT) => Err(RuntimeError::NotFound { id: id.to_owned() }),
             Err(errno) => Err(RuntimeError::file(&path, errno)),
         }
@@ -135,6 +144,17 @@ impl Entry {
         record.map(Some).map_err(|error| RuntimeError::file(self.path.join(STATE), error))
     }
 
+    /// The group of the container that this record describes, as far as there is one.
+    pub(super) fn cgroup(&self, record: &Record) -> Result<Cgroup, RuntimeError> {
+        let group = Cgroup::open(self.trees.get()?, &record.cgroup)?;
+        Ok(group.with_made_parents(record.cgroup_made_parents))
+    }
+
+    /// The host's cgroup trees.
+    pub(super) fn trees(&self) -> &Trees {
+        &self.trees
+    }
+
     pub(super) fn config(&self) -> Result<Option<Vec<u8>>, RuntimeError> {
         self.read(CONFIG)
     }
@@ -160,6 +180,11 @@ impl Entry {
 }
 
 impl Locked<'_> {
+    /// What is locked.
+    pub(super) fn entry(&self) -> &Entry {
+        self.0
+    }
+
     /// Writes down what the container is, at once or not at all.
     pub(super) fn write_record(&self, record: &Record) -> Result<(), RuntimeError> {
         let json = serde_json::to_vec(record).map_err(|error| RuntimeError::file(self.path(STATE), error))?;

@@ -1,7 +1,5 @@
 //! `update`: other limits for a container that exists.
 
-use std::path::Path;
-
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value};
 
@@ -10,7 +8,6 @@ use super::pause::in_status;
 use super::state::Status;
 use super::store::Entry;
 use crate::bundle::BundleError;
-use crate::cgroup::Hierarchy;
 
 /// Lays `change`, in the shape of `linux.resources`, over what the container has, and sets all of it. Device rules take
 /// the place of those before if there are any in it.
@@ -28,7 +25,7 @@ pub(super) fn update(entry: &Entry, change: Value) -> Result<(), RuntimeError> {
     merge(&mut resources, change);
     let parsed: LinuxResources =
         serde_json::from_value(resources.clone()).map_err(malformed("linux.resources"))?;
-    record.cgroup()?.update(&Hierarchy::detect(Path::new("/"))?, &parsed, devices)?;
+    entry.cgroup(&record)?.update(entry.trees().get()?, &parsed, devices)?;
     if let Value::Object(linux) = linux {
         linux.insert("resources".to_owned(), resources);
     }
