@@ -72,6 +72,7 @@ pub(super) fn compile(profile: &LinuxSeccomp) -> Result<Filter, SeccompError> {
     // The native one comes first.
     let listed = profile.architectures().as_deref().unwrap_or_default();
     let architectures: Vec<_> = [NATIVE].into_iter().chain(secondary(listed)).collect();
+    tell_unknown(&architectures, &rules);
     let mut program = Backwards::new();
     write(&mut program, &architectures, &rules, default);
     let program = program.finish();
@@ -132,6 +133,26 @@ impl<'a> Rule<'a> {
             .iter()
             .any(|arg| seen.get_mut(arg.index()).is_some_and(|seen| mem::replace(seen, true)))
     }
+}
+
+/// Says which names are no calls of any of these architectures. Profiles are written for several kernels and machines and
+/// have many of those, so only who wants details is told.
+fn tell_unknown(architectures: &[Architecture], rules: &[Rule<'_>]) {
+    if tracing::enabled!(tracing::Level::DEBUG)
+        && let unknown = unknown(architectures, rules)
+        && !unknown.is_empty()
+    {
+        tracing::debug!("linux.seccomp: no system calls here, and left out: {}", unknown.join(", "));
+    }
+}
+
+fn unknown<'a>(architectures: &[Architecture], rules: &[Rule<'a>]) -> Vec<&'a str> {
+    let is_unknown = |name: &&str| architectures.iter().all(|known| known.number(name).is_none());
+    let names = rules.iter().flat_map(|rule| rule.names).map(String::as_str);
+    let mut unknown: Vec<_> = names.filter(is_unknown).collect();
+    unknown.sort_unstable();
+    unknown.dedup();
+    unknown
 }
 
 /// The whole filter. Calls of an architecture that is not listed do not exist.
@@ -285,6 +306,17 @@ mod tests {
         assert_eq!(ask(&filter, "mount", [0; 6]), libc::SECCOMP_RET_ERRNO | 13);
         assert_eq!(ask(&filter, "statx", [0; 6]), libc::SECCOMP_RET_KILL_PROCESS);
         assert_eq!(ask(&filter, "umount2", [0; 6]), EPERM);
+    }
+
+    #[test]
+    fn names_that_no_architecture_knows_are_named_once() {
+        let json = r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+            {"names": ["read", "zzz", "no_such_call"], "action": "SCMP_ACT_ALLOW"},
+            {"names": ["no_such_call", "cacheflush_of_another"], "action": "SCMP_ACT_ALLOW"}]}"#;
+        let profile: LinuxSeccomp = serde_json::from_str(json).unwrap();
+        let syscalls = profile.syscalls().iter().flatten().enumerate();
+        let rules = syscalls.map(Rule::new).collect::<Result<Vec<_>, _>>().unwrap();
+        assert_eq!(unknown(&[NATIVE], &rules), ["cacheflush_of_another", "no_such_call", "zzz"]);
     }
 
     #[test]
