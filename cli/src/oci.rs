@@ -56,13 +56,13 @@ pub(crate) struct Args {
     /// Where the containers' state is kept [default: /run/carve-oci, or below $XDG_RUNTIME_DIR without root]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Write errors and warnings to this file too
+    /// Write warnings to this file, and errors too
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// How to write them
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
-    /// Say more
+    /// Say more, in the log or on standard error
     #[arg(long)]
     debug: bool,
     /// Refused: carve makes cgroups itself, and does not ask systemd for them

@@ -73,6 +73,38 @@ fn run_gives_the_programs_own_status_and_leaves_nothing() {
     assert!(line["msg"].as_str().unwrap().contains("executable file not found"), "{line}");
 }
 
+/// As with runc: whoever drives the runtime reads its log, and standard error is the program's.
+#[test]
+fn warnings_go_to_the_log_if_there_is_one() {
+    let Some(host) = Host::for_containers() else { return };
+    let bundle = host.bundle("b", &["true"]).with(|config| {
+        config["process"]["capabilities"]["bounding"] = json!(["CAP_NO_SUCH"]);
+    });
+    let run = ["run", "--bundle", bundle.path(), "one"];
+    let output = host.oci(&run);
+    assert!(output.status.success() && stderr(&output).contains("WARN"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("CAP_NO_SUCH"), "{}", stderr(&output));
+    let log = host.path("log");
+    let with_log = ["--log", log.to_str().unwrap(), "--log-format", "json"];
+    let output = host.oci(&[&with_log, run.as_slice()].concat());
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    let text = fs::read_to_string(&log).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let warning = lines.iter().find(|line| line["msg"].as_str().unwrap().contains("CAP_NO_SUCH"));
+    assert!(warning.is_some_and(|line| line["level"] == "warning"), "{text}");
+    // Profiles are written for many kernels, so what one does not know is a detail.
+    let bundle = bundle.with(|config| {
+        config["linux"]["seccomp"]["syscalls"][0]["names"]
+            .as_array_mut()
+            .unwrap()
+            .push("no_such_call".into());
+    });
+    let run = ["run", "--bundle", bundle.path(), "one"];
+    assert!(!stderr(&host.oci(&run)).contains("no_such_call"));
+    let told = stderr(&host.oci(&[["--debug"].as_slice(), &run].concat()));
+    assert!(told.contains("DEBUG linux.seccomp") && told.contains("no_such_call"), "{told}");
+}
+
 #[test]
 fn hooks_run_in_their_order_where_they_belong() {
     let Some(host) = Host::for_containers() else { return };

@@ -1,12 +1,21 @@
-//! `--log` and `--log-format`: the file in which those who drive a runtime look for its errors.
+//! What the runtime says besides its answers: warnings on standard error, or as runc has it in the file of `--log`, where those
+//! who drive a runtime look for errors too.
+//!
+//! Far less than the other commands' logs can do, and far smaller: a runtime's memory is counted. Only the command itself
+//! logs; what init has to say it reports, and in it nothing of this is open.
 
+use std::fmt::{self, Debug, Write as _};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 use serde::Serialize;
-use tracing::Level;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 /// How lines of the file look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -17,10 +26,13 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// The file, if there is one.
+/// Where lines go, and how they look there.
+#[derive(Clone)]
 pub(super) struct Log {
-    file: Option<File>,
+    /// Standard error if none.
+    file: Option<Arc<File>>,
     format: LogFormat,
+    most: LevelFilter,
 }
 
 #[derive(Serialize)]
@@ -31,35 +43,97 @@ struct Line<'a> {
 }
 
 impl Log {
-    /// Opens the file, and has warnings written to standard error.
+    /// Opens the file, and takes what this process logs from now on.
     pub(super) fn start(path: Option<&Path>, format: LogFormat, debug: bool) -> anyhow::Result<Self> {
-        // No filter by module: its parser alone would be a good part of this process's memory.
-        let most = if debug { Level::DEBUG } else { Level::WARN };
-        let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_target(false);
-        lines.with_ansi(false).with_max_level(most).init();
-        let file = path.map(|path| {
-            let opened = OpenOptions::new().create(true).append(true).open(path);
-            opened.with_context(|| format!("cannot open the log {}", path.display()))
-        });
-        Ok(Self { file: file.transpose()?, format })
+        let most = if debug { LevelFilter::DEBUG } else { LevelFilter::WARN };
+        let log = Self { file: path.map(open).transpose()?.map(Arc::new), format, most };
+        // There is no other before it.
+        let _ = tracing::subscriber::set_global_default(log.clone());
+        Ok(log)
     }
 
-    /// Adds an error.
+    /// Adds an error to the file. Standard error gets it in any case, and from others.
     pub(super) fn error(&self, message: &str) {
-        let Some(mut file) = self.file.as_ref() else { return };
-        let line = self.line(message, jiff::Timestamp::now().to_string());
-        // Standard error has it as well.
-        let _ = file.write_all(line.as_bytes());
+        if self.file.is_some() {
+            self.write(Level::ERROR, message);
+        }
     }
 
-    fn line(&self, message: &str, time: String) -> String {
+    fn write(&self, level: Level, message: &str) {
+        // There is nowhere to say that there is no room for it.
+        match &self.file {
+            Some(file) => {
+                let line = self.line(level, message, jiff::Timestamp::now().to_string());
+                drop((&mut &**file).write_all(line.as_bytes()));
+            }
+            None => eprintln!("{level:>5} {}", message.replace(char::is_control, " ")),
+        }
+    }
+
+    fn line(&self, level: Level, message: &str, time: String) -> String {
+        let level = name(level);
         match self.format {
             LogFormat::Json => {
-                let line = Line { level: "error", msg: message, time };
+                let line = Line { level, msg: message, time };
                 serde_json::to_string(&line).map(|line| line + "\n").unwrap_or_default()
             }
-            LogFormat::Text => format!("time=\"{time}\" level=error msg={message:?}\n"),
+            LogFormat::Text => format!("time=\"{time}\" level={level} msg={message:?}\n"),
         }
+    }
+}
+
+fn open(path: &Path) -> anyhow::Result<File> {
+    let opened = OpenOptions::new().create(true).append(true).open(path);
+    opened.with_context(|| format!("cannot open the log {}", path.display()))
+}
+
+/// As other runtimes call it.
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warning",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= self.most
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.most)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        self.write(*event.metadata().level(), &message.0);
+    }
+
+    // Nothing here has spans.
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// What an event says.
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let space = if self.0.is_empty() { "" } else { " " };
+        let written = match field.name() {
+            "message" => write!(self.0, "{space}{value:?}"),
+            name => write!(self.0, "{space}{name}={value:?}"),
+        };
+        debug_assert_eq!(written, Ok::<(), fmt::Error>(()), "writing to a string cannot fail");
     }
 }
 
@@ -69,14 +143,35 @@ mod tests {
 
     #[test]
     fn lines_are_as_other_runtimes_write_them() {
-        let line = |format| Log { file: None, format }.line("a \"b\"\nc", "2026-01-02T03:04:05Z".into());
+        let line = |format, level| {
+            let log = Log { file: None, format, most: LevelFilter::WARN };
+            log.line(level, "a \"b\"\nc", "2026-01-02T03:04:05Z".into())
+        };
         assert_eq!(
-            line(LogFormat::Json),
+            line(LogFormat::Json, Level::ERROR),
             "{\"level\":\"error\",\"msg\":\"a \\\"b\\\"\\nc\",\"time\":\"2026-01-02T03:04:05Z\"}\n"
         );
         assert_eq!(
-            line(LogFormat::Text),
-            "time=\"2026-01-02T03:04:05Z\" level=error msg=\"a \\\"b\\\"\\nc\"\n"
+            line(LogFormat::Text, Level::WARN),
+            "time=\"2026-01-02T03:04:05Z\" level=warning msg=\"a \\\"b\\\"\\nc\"\n"
         );
+    }
+
+    #[test]
+    fn the_file_gets_what_is_logged_up_to_the_level() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        for most in [LevelFilter::WARN, LevelFilter::DEBUG] {
+            let file = Some(Arc::new(open(&path).unwrap()));
+            let log = Log { file, format: LogFormat::Text, most };
+            tracing::subscriber::with_default(log, || {
+                tracing::debug!("a detail");
+                tracing::warn!(limit = 7, "too low");
+            });
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let said: Vec<_> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+        let warning = "level=warning msg=\"too low limit=7\"";
+        assert_eq!(said, [warning, "level=debug msg=\"a detail\"", warning]);
     }
 }
