@@ -7,7 +7,7 @@
 //! for commands that come and go: it is what `carve oci` does.
 //!
 //! It knows no images and no virtual machines. [`cgroup`] is public by itself: the engine puts a VM's process
-//! into the same tree with the same limits.
+//! into the same tree with the same limits. So is [`netlink`], by which the engine makes its networks.
 
 #[doc(hidden)]
 pub mod benchmarked;
@@ -26,6 +26,7 @@ mod join;
 mod listener;
 mod map_ids;
 mod net_devices;
+pub mod netlink;
 mod plan;
 pub mod runtime;
 pub mod seccomp;

@@ -13,9 +13,9 @@ use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkAttribute;
 use oci_spec::runtime::LinuxNamespaceType;
 
+use crate::netlink::Netlink;
 use crate::plan::{NetDevicePlan, Plan};
 use crate::step::{At, StepError};
-use netlink::Netlink;
 
 const STEP: &str = "network devices";
 
@@ -45,8 +45,8 @@ impl NetDevices {
         let namespace = joined.map(|joined| File::open(&joined.path).at(STEP, joined.path.display()));
         let mut netlink = Netlink::new().at(STEP, "netlink")?;
         let find = |device: &NetDevicePlan| -> Result<Found, StepError> {
-            let index = netlink.index(&device.name).at(STEP, &device.field)?;
-            let addresses = netlink.addresses(index).at(STEP, &device.field)?;
+            let index = netlink::index(&mut netlink, &device.name).at(STEP, &device.field)?;
+            let addresses = netlink::addresses(&mut netlink, index).at(STEP, &device.field)?;
             Ok(Found { plan: device.clone(), index, addresses })
         };
         let found = plan.net_devices.iter().map(find).collect::<Result<_, _>>()?;
@@ -64,7 +64,9 @@ impl NetDevices {
         };
         let mut netlink = Netlink::new().at(STEP, "netlink")?;
         for Found { plan, index, .. } in &self.found {
-            netlink.move_link(*index, &plan.new_name, target.clone()).map_err(taken).at(STEP, &plan.field)?;
+            netlink::move_link(&mut netlink, *index, &plan.new_name, target.clone())
+                .map_err(taken)
+                .at(STEP, &plan.field)?;
         }
         Ok(())
     }
@@ -76,11 +78,11 @@ impl NetDevices {
         }
         let mut netlink = Netlink::new().at(STEP, "netlink")?;
         for Found { plan, addresses, .. } in &self.found {
-            let index = netlink.index(&plan.new_name).at(STEP, &plan.field)?;
+            let index = netlink::index(&mut netlink, &plan.new_name).at(STEP, &plan.field)?;
             for address in addresses {
-                netlink.add_address(index, address).at(STEP, &plan.field)?;
+                netlink::add_address(&mut netlink, index, address).at(STEP, &plan.field)?;
             }
-            netlink.switch_on(index).at(STEP, &plan.field)?;
+            netlink.switch_on(index, None).at(STEP, &plan.field)?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use std::{
     path::Path,
 };
 
+use container::netlink::Netlink;
 use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, bind, socket_with},
     thread::{LinkNameSpaceType, move_into_link_name_space},
@@ -21,7 +22,6 @@ use sha2::{Digest, Sha256};
 
 use self::{
     address::{PREFIX, Subnet},
-    netlink::Netlink,
     publish::{Protocol, PublishedPort},
 };
 use crate::{
@@ -88,14 +88,16 @@ pub(crate) fn reserve(engine: &Engine, instance: &Instance) -> Result<Option<Pla
 /// Connects a container: a veth pair whose far end, `eth0`, is in the network namespace of its init.
 pub(crate) fn connect_container(engine: &Engine, place: &Place, init_pid: u32) -> Result<()> {
     let mut host = Netlink::new().map_err(failed("speak to the kernel"))?;
-    host.create_veth(&place.link, "eth0", place.mac, init_pid).map_err(failed("make a veth pair"))?;
+    netlink::create_veth(&mut host, &place.link, "eth0", place.mac, init_pid)
+        .map_err(failed("make a veth pair"))?;
     plug_in(engine, &mut host, &place.link)?;
     let mut inside = netlink_in(init_pid).map_err(failed("enter the container's network namespace"))?;
     let missing = || EngineError::Network("eth0 did not arrive in the container".to_owned());
     let eth0 = inside.link_index("eth0").map_err(failed("look at eth0"))?.ok_or_else(missing)?;
-    inside.add_address(eth0, place.address, place.prefix).map_err(failed("give eth0 its address"))?;
+    netlink::add_address(&mut inside, eth0, place.address, place.prefix)
+        .map_err(failed("give eth0 its address"))?;
     inside.switch_on(eth0, None).map_err(failed("switch eth0 on"))?;
-    inside.add_default_route(place.gateway).map_err(failed("route by the gateway"))
+    netlink::add_default_route(&mut inside, place.gateway).map_err(failed("route by the gateway"))
 }
 
 /// Connects a virtual machine: plugs its tap, which the caller holds open, into the bridge.
@@ -128,7 +130,7 @@ pub(crate) fn release(engine: &Engine) -> Result<()> {
     }
     if let Some(index) = index {
         publish::apply(&publish::no_rules(&bridge)).map_err(EngineError::Network)?;
-        netlink.delete_link(index).map_err(failed("remove the bridge"))?;
+        netlink::delete_link(&mut netlink, index).map_err(failed("remove the bridge"))?;
     }
     engine.database.set_subnet(None)
 }
@@ -142,17 +144,18 @@ fn make_bridge(engine: &Engine, netlink: &mut Netlink, name: &str) -> Result<(Su
     }
     // Half made, or left from a lost data root: begin anew.
     if let Some(index) = index {
-        netlink.delete_link(index).map_err(failed("remove an old bridge"))?;
+        netlink::delete_link(netlink, index).map_err(failed("remove an old bridge"))?;
     }
-    let taken = netlink.addresses().map_err(failed("list addresses"))?;
+    let taken = netlink::addresses(netlink).map_err(failed("list addresses"))?;
     let subnet = Subnet::choose(&taken).ok_or_else(|| {
         EngineError::Network("10.213.0.0/16 is in use on this host; use `--network none`".to_owned())
     })?;
     engine.database.set_subnet(Some(&subnet.to_string()))?;
-    netlink.create_bridge(name).map_err(failed("make the bridge (root is needed)"))?;
+    netlink::create_bridge(netlink, name).map_err(failed("make the bridge (root is needed)"))?;
     let index = netlink.link_index(name).map_err(failed("look at the bridge"))?;
     let index = index.ok_or_else(|| EngineError::Network("the new bridge is gone".to_owned()))?;
-    netlink.add_address(index, subnet.gateway(), PREFIX).map_err(failed("give the bridge its address"))?;
+    netlink::add_address(netlink, index, subnet.gateway(), PREFIX)
+        .map_err(failed("give the bridge its address"))?;
     netlink.switch_on(index, None).map_err(failed("switch the bridge on"))?;
     // Packets pass between the bridge and the world, and from 127.0.0.1 to a published port.
     set_sysctl("/proc/sys/net/ipv4/ip_forward")?;
