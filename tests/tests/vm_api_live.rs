@@ -173,6 +173,9 @@ fn disks_cards_and_balloon_change_while_the_guest_runs() {
 fn a_paused_machine_stands_still_and_a_snapshot_goes_on_in_another_server() {
     let Some(host) = Host::for_vms_with(Engine::Soft) else { return };
     let (mut guest, api, tap) = machine(&host);
+    // What was changed while it ran is the machine that goes on.
+    let changed = json!({ "drive_id": "data", "path_on_host": disk(&host, "other", 12), "rate_limiter": bandwidth(64 * MIB) });
+    api.request("PATCH", "/drives/data", &changed);
     guest.runs("echo kept > /kept; echo on the disk | dd of=/dev/vda conv=fsync 2>/dev/null");
     let state = |api: &Api| api.request("GET", "/", &Value::Null)["state"].clone();
     let files = json!({ "snapshot_path": host.path("state"), "mem_file_path": host.path("memory") });
@@ -204,6 +207,9 @@ fn a_paused_machine_stands_still_and_a_snapshot_goes_on_in_another_server() {
     other.request("PUT", "/snapshot/load", &load);
     assert_eq!(state(&other), "Running");
     assert_eq!(clone.runs("cat /kept; head -n 1 /dev/vda"), "kept\non the disk");
+    let drive = &other.request("GET", "/vm/config", &Value::Null)["drives"][0];
+    assert_eq!(drive["path_on_host"], changed["path_on_host"], "{drive}");
+    assert_eq!(drive["rate_limiter"]["bandwidth"]["size"], 64 * MIB, "{drive}");
     sends(&mut clone, MIB);
     let refused = other.refused("PUT", "/snapshot/load", &load);
     assert!(refused.contains("not supported after starting"), "{refused}");

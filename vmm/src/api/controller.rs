@@ -22,7 +22,7 @@ use super::metrics::MetricsFile;
 use super::model::{Balloon, InstanceInfo, InstanceState, Logger, SnapshotCreate, SnapshotLoad, Version};
 use super::start_events::StartEvents;
 use super::{ApiError, metrics, route};
-use crate::config::{Engine, TapSource};
+use crate::config::{Engine, RateLimiterConfig, TapSource};
 use crate::machine::DeviceError;
 use crate::snapshot::Overrides;
 use crate::virtio::Balloon as VirtioBalloon;
@@ -290,7 +290,7 @@ impl Controller {
     }
 
     fn change(&mut self, change: Change) -> Result<(), ApiError> {
-        let guest = self.guest.as_ref().ok_or(ApiError::NotStarted)?;
+        let guest = self.guest.as_mut().ok_or(ApiError::NotStarted)?;
         if self.options.files == Files::None && change.names_files() {
             return Err(ApiError::NoFiles);
         }
@@ -310,7 +310,7 @@ impl Controller {
                 let path = update.path_on_host.as_deref();
                 guest.update_disk(index, path.map(AsRef::as_ref), update.rate_limiter.as_ref())?;
                 drive.path_on_host = update.path_on_host.or(drive.path_on_host.take());
-                drive.rate_limiter = update.rate_limiter.or(drive.rate_limiter);
+                drive.rate_limiter = changed(drive.rate_limiter, update.rate_limiter);
             }
             Change::Network(update) => {
                 let mut nets = self.description.network_interfaces.iter_mut().enumerate();
@@ -319,8 +319,8 @@ impl Controller {
                     .ok_or_else(|| no_device("network interface", &update.iface_id))?;
                 let (receive, transmit) = (update.rx_rate_limiter, update.tx_rate_limiter);
                 guest.update_net(index, &receive.unwrap_or_default(), &transmit.unwrap_or_default())?;
-                net.rx_rate_limiter = receive.or(net.rx_rate_limiter);
-                net.tx_rate_limiter = transmit.or(net.tx_rate_limiter);
+                net.rx_rate_limiter = changed(net.rx_rate_limiter, receive);
+                net.tx_rate_limiter = changed(net.tx_rate_limiter, transmit);
             }
             Change::Balloon(update) => {
                 lock(&*balloon_of(&**guest)?).set_target_mib(update.amount_mib).map_err(DeviceError::from)?;
@@ -371,6 +371,14 @@ fn version() -> String {
 
 fn no_device(kind: &'static str, id: &str) -> ApiError {
     ApiError::NoDevice { kind, id: id.to_owned() }
+}
+
+/// The limits of a device once a change of them is made.
+fn changed(
+    limits: Option<RateLimiterConfig>,
+    changes: Option<RateLimiterConfig>,
+) -> Option<RateLimiterConfig> {
+    changes.map_or(limits, |changes| Some(limits.unwrap_or_default().changed_by(&changes)))
 }
 
 fn balloon_of(guest: &dyn Guest) -> Result<Arc<Mutex<VirtioBalloon>>, ApiError> {

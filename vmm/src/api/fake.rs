@@ -68,7 +68,7 @@ impl Guest for FakeGuest {
     }
 
     fn update_disk(
-        &self,
+        &mut self,
         index: usize,
         path: Option<&Path>,
         limits: Option<&RateLimiterConfig>,
@@ -79,7 +79,7 @@ impl Guest for FakeGuest {
     }
 
     fn update_net(
-        &self,
+        &mut self,
         index: usize,
         receive: &RateLimiterConfig,
         transmit: &RateLimiterConfig,

@@ -29,14 +29,14 @@ pub(crate) trait Guest {
     fn snapshot(&self, state: &Path, memory: &Path, kind: SnapshotKind) -> Result<(), SnapshotError>;
     /// Gives disk `index` another file, other limits, or just another look.
     fn update_disk(
-        &self,
+        &mut self,
         index: usize,
         path: Option<&Path>,
         limits: Option<&RateLimiterConfig>,
     ) -> Result<(), DeviceError>;
     /// Gives network card `index` other limits.
     fn update_net(
-        &self,
+        &mut self,
         index: usize,
         receive: &RateLimiterConfig,
         transmit: &RateLimiterConfig,
@@ -79,21 +79,21 @@ impl Guest for RunningVm {
     }
 
     fn update_disk(
-        &self,
+        &mut self,
         index: usize,
         path: Option<&Path>,
         limits: Option<&RateLimiterConfig>,
     ) -> Result<(), DeviceError> {
-        self.handles().update_disk(index, path, limits)
+        self.update_disk(index, path, limits)
     }
 
     fn update_net(
-        &self,
+        &mut self,
         index: usize,
         receive: &RateLimiterConfig,
         transmit: &RateLimiterConfig,
     ) -> Result<(), DeviceError> {
-        self.handles().update_net(index, receive, transmit)
+        self.update_net(index, receive, transmit)
     }
 
     fn balloon(&self) -> Option<Arc<Mutex<Balloon>>> {

@@ -1,7 +1,7 @@
 //! The virtio devices of a running machine, as whoever has a say in them reaches them.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::Serialize;
 
@@ -94,31 +94,31 @@ impl Handles {
         device
     }
 
-    /// Gives disk `index` another file or other limits.
+    /// Gives disk `index` another file; without one, the size of its file may have changed.
     ///
     /// # Errors
-    /// The file cannot be used, or the host gives no timer. Whatever failed is as it was.
-    pub fn update_disk(
-        &self,
-        index: usize,
-        path: Option<&Path>,
-        limits: Option<&RateLimiterConfig>,
-    ) -> Result<(), DeviceError> {
-        let disk = self.disks.get(index).ok_or(DeviceError::NoSuch { kind: "disk", index })?;
-        let mut disk = lock(disk);
-        // Without anything else, the size of its file may have changed.
-        if path.is_some() || limits.is_none() {
-            disk.update(path)?;
-        }
-        limits.map_or(Ok(()), |limits| disk.update_rate_limiter(limits))?;
-        Ok(())
+    /// The file cannot be used; the disk is as it was.
+    pub(super) fn update_disk(&self, index: usize, path: Option<&Path>) -> Result<(), DeviceError> {
+        Ok(self.disk(index)?.update(path)?)
+    }
+
+    /// Gives disk `index` other limits.
+    ///
+    /// # Errors
+    /// The host gives no timer.
+    pub(super) fn limit_disk(&self, index: usize, limits: &RateLimiterConfig) -> Result<(), DeviceError> {
+        Ok(self.disk(index)?.update_rate_limiter(limits)?)
+    }
+
+    fn disk(&self, index: usize) -> Result<MutexGuard<'_, Block>, DeviceError> {
+        self.disks.get(index).map(|disk| lock(disk)).ok_or(DeviceError::NoSuch { kind: "disk", index })
     }
 
     /// Gives network card `index` other limits.
     ///
     /// # Errors
     /// The host gives no timer.
-    pub fn update_net(
+    pub(super) fn limit_net(
         &self,
         index: usize,
         receive: &RateLimiterConfig,

@@ -20,7 +20,7 @@ use super::devices::{DeviceError, PlacedDevices};
 use super::event_thread::EventThread;
 use super::vcpus::Vcpus;
 use super::{Handles, Opened, Platform, Statistics, VmExit};
-use crate::config::VmConfig;
+use crate::config::{RateLimiterConfig, VmConfig};
 use crate::console::terminal::RawTerminal;
 use crate::cpu::CpuError;
 use crate::cpu::thread::Outcome;
@@ -176,6 +176,49 @@ impl RunningVm {
         let file = File::open(path).map_err(SnapshotError::file("open", path))?;
         crate::memory::become_copy_of(&self.kept.memory, &file).map_err(SnapshotError::file("map", path))?;
         *ram = Ram::Private(file);
+        Ok(())
+    }
+
+    /// Gives disk `index` another file, other limits, or just another look at the size of its file. A snapshot is of the
+    /// machine with them.
+    ///
+    /// # Errors
+    /// The file cannot be used, or the host gives no timer. Whatever failed is as it was.
+    pub fn update_disk(
+        &mut self,
+        index: usize,
+        path: Option<&Path>,
+        limits: Option<&RateLimiterConfig>,
+    ) -> Result<(), DeviceError> {
+        let Kept { devices, config, .. } = &mut self.kept;
+        let (handles, disk) = (devices.handles(), config.disks.get_mut(index));
+        let disk = disk.ok_or(DeviceError::NoSuch { kind: "disk", index })?;
+        if path.is_some() || limits.is_none() {
+            handles.update_disk(index, path)?;
+            disk.path = path.map_or_else(|| disk.path.clone(), Path::to_owned);
+        }
+        if let Some(limits) = limits {
+            handles.limit_disk(index, limits)?;
+            disk.rate_limiter = disk.rate_limiter.changed_by(limits);
+        }
+        Ok(())
+    }
+
+    /// Gives network card `index` other limits. A snapshot is of the machine with them.
+    ///
+    /// # Errors
+    /// The host gives no timer.
+    pub fn update_net(
+        &mut self,
+        index: usize,
+        receive: &RateLimiterConfig,
+        transmit: &RateLimiterConfig,
+    ) -> Result<(), DeviceError> {
+        let Kept { devices, config, .. } = &mut self.kept;
+        let net = config.nets.get_mut(index).ok_or(DeviceError::NoSuch { kind: "network card", index })?;
+        devices.handles().limit_net(index, receive, transmit)?;
+        net.rx_rate_limiter = net.rx_rate_limiter.changed_by(receive);
+        net.tx_rate_limiter = net.tx_rate_limiter.changed_by(transmit);
         Ok(())
     }
 

@@ -112,7 +112,10 @@ impl MmioTransport {
         let device_type = self.device_type;
         let failed = |source| PersistError::Start { device_type, source };
         self.start(&active.queues).map_err(failed)?;
-        attach::lock(&self.device).restore(&active.own).map_err(|error| failed(error.into()))?;
+        // Of devices that kept nothing when the snapshot was taken there is nothing to put back.
+        if !active.own.is_null() {
+            attach::lock(&self.device).restore(&active.own).map_err(|error| failed(error.into()))?;
+        }
         for event in self.queue_events.iter() {
             if let Err(error) = event.write(1) {
                 tracing::error!(%error, "cannot wake a virtqueue");

@@ -18,7 +18,7 @@ use rustix::time::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use bucket::TokenBucketConfig;
+pub use bucket::{SavedBucket, TokenBucketConfig};
 
 use crate::virtio::device::Watch;
 use bucket::Bucket;
@@ -37,6 +37,21 @@ pub struct RateLimiterConfig {
     /// Requests; `None` is no limit, or no change of it.
     #[serde(default)]
     pub ops: Option<TokenBucketConfig>,
+}
+
+impl RateLimiterConfig {
+    /// These limits with the changes that [`RateLimiter::update`] makes.
+    #[must_use]
+    pub fn changed_by(&self, changes: &Self) -> Self {
+        Self { bandwidth: changes.bandwidth.or(self.bandwidth), ops: changes.ops.or(self.ops) }
+    }
+}
+
+/// What has been used of a device's limits, as a snapshot keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedLimits {
+    bandwidth: Option<SavedBucket>,
+    ops: Option<SavedBucket>,
 }
 
 /// The limits of one direction of a device.
@@ -82,6 +97,22 @@ impl RateLimiter {
         self.ops = ops.unwrap_or(self.ops);
         self.waiting = false;
         Ok(())
+    }
+
+    /// What has been used of the limits.
+    pub fn save(&self) -> SavedLimits {
+        let save = |bucket: Option<Bucket>| bucket.map(|bucket| bucket.save(now()));
+        SavedLimits { bandwidth: save(self.bandwidth), ops: save(self.ops) }
+    }
+
+    /// Has as much be used of the limits as when they were saved. Wake the queues after this.
+    pub fn restore(&mut self, saved: &SavedLimits) {
+        let buckets = [(&mut self.bandwidth, &saved.bandwidth), (&mut self.ops, &saved.ops)];
+        for (bucket, saved) in buckets {
+            if let (Some(bucket), Some(saved)) = (bucket, saved) {
+                bucket.restore(saved, now());
+            }
+        }
     }
 
     /// Whether a request that moves `bytes` may be served now; it is counted if so. If not, the timer fires when it may.

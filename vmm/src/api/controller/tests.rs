@@ -137,15 +137,23 @@ fn devices_are_changed_while_the_guest_runs() {
     for (path, body) in [
         ("/drives/data", r#"{"drive_id": "data", "path_on_host": "new"}"#.to_owned()),
         ("/drives/root", format!(r#"{{"drive_id": "root", "rate_limiter": {{{limits}}}}}"#)),
+        (
+            "/drives/root",
+            format!(r#"{{"drive_id": "root", "rate_limiter": {{{}}}}}"#, limits.replace("ops", "bandwidth")),
+        ),
         ("/network-interfaces/eth0", format!(r#"{{"iface_id": "eth0", "tx_rate_limiter": {{{limits}}}}}"#)),
     ] {
         assert_eq!(ask(&mut api, Patch, path, &body), Response::done(), "{path}");
     }
     let told = log.borrow()[1..].to_vec();
-    assert_eq!(told, [r#"disk 1 Some("new") None"#, "disk 0 None Some(7)", "net 0 None Some(7)"]);
+    let expected =
+        [r#"disk 1 Some("new") None"#, "disk 0 None Some(7)", "disk 0 None None", "net 0 None Some(7)"];
+    assert_eq!(told, expected);
     let config: Description = serde_json::from_str(&ask(&mut api, Get, "/vm/config", "").body).unwrap();
     assert_eq!(config.drives[1].path_on_host.as_deref(), Some("new"));
     assert_eq!(config.drives[0].path_on_host.as_deref(), Some("r.img"));
+    let limits = config.drives[0].rate_limiter.unwrap();
+    assert_eq!((limits.ops, limits.bandwidth.map(|limit| limit.size)), (limits.bandwidth, Some(7)));
     assert!(config.network_interfaces[0].tx_rate_limiter.is_some());
     let absent = ask(&mut api, Patch, "/drives/x", r#"{"drive_id": "x"}"#);
     assert_eq!(fault(&absent), "the machine has no drive \"x\"");

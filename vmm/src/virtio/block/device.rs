@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use event_manager::EventSet;
+use serde::Deserialize;
+use serde_json::Value;
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_MQ, VIRTIO_BLK_F_RO,
     VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_WRITE_ZEROES,
@@ -17,10 +19,10 @@ use crate::virtio::block::disk_config::{CacheMode, DiskConfig, IoEngine, MAX_QUE
 use crate::virtio::block::model::Model;
 use crate::virtio::config_space;
 use crate::virtio::device::{
-    ActivateError, Activation, Counter, QueuePosition, VirtioDevice, Watch, device_type,
+    ActivateError, Activation, Counter, QueuePosition, RestoreError, VirtioDevice, Watch, device_type,
 };
 use crate::virtio::interrupt::Interrupt;
-use crate::virtio::rate_limit::RateLimiterConfig;
+use crate::virtio::rate_limit::{RateLimiterConfig, SavedLimits};
 use crate::virtio::virtqueue::VirtQueue;
 
 /// Descriptors in a request queue.
@@ -179,6 +181,16 @@ impl VirtioDevice for Block {
     fn positions(&mut self) -> Vec<QueuePosition> {
         self.finish_all();
         self.active.iter().flat_map(|active| &active.queues).map(VirtQueue::position).collect()
+    }
+
+    fn save(&self) -> Value {
+        // Numbers alone: this cannot fail.
+        serde_json::to_value(self.model.limiter.save()).unwrap_or_default()
+    }
+
+    fn restore(&mut self, state: &Value) -> Result<(), RestoreError> {
+        self.model.limiter.restore(&SavedLimits::deserialize(state)?);
+        Ok(())
     }
 
     fn counters(&self) -> Vec<Counter> {

@@ -3,11 +3,13 @@
 use std::io;
 
 use event_manager::EventSet;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use virtio_bindings::virtio_net::{VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU};
 
 use crate::virtio::config_space;
 use crate::virtio::device::{
-    ActivateError, Activation, Counter, QueuePosition, VirtioDevice, Watch, device_type,
+    ActivateError, Activation, Counter, QueuePosition, RestoreError, VirtioDevice, Watch, device_type,
 };
 use crate::virtio::net::config::{MIN_MTU, NetConfig};
 use crate::virtio::net::counts::Counts;
@@ -15,7 +17,7 @@ use crate::virtio::net::mac::MacAddress;
 use crate::virtio::net::receive::{Receiver, Stopped};
 use crate::virtio::net::tap::{FrameIo, Tap};
 use crate::virtio::net::transmit::transmit;
-use crate::virtio::rate_limit::{RateLimiter, RateLimiterConfig};
+use crate::virtio::rate_limit::{RateLimiter, RateLimiterConfig, SavedLimits};
 use crate::virtio::virtqueue::VirtQueue;
 
 /// The queues: receive, transmit.
@@ -62,6 +64,13 @@ pub struct Net<T: FrameIo = Tap> {
 struct Queues {
     receiver: Receiver,
     transmit: VirtQueue,
+}
+
+/// What a snapshot keeps of a card: what has been used of its limits.
+#[derive(Debug, Serialize, Deserialize)]
+struct Limits {
+    receive: SavedLimits,
+    transmit: SavedLimits,
 }
 
 impl<T: FrameIo> Net<T> {
@@ -204,6 +213,19 @@ impl<T: FrameIo> VirtioDevice for Net<T> {
     fn positions(&mut self) -> Vec<QueuePosition> {
         let positions = |queues: &Queues| vec![queues.receiver.position(), queues.transmit.position()];
         self.queues.as_ref().map_or_else(Vec::new, positions)
+    }
+
+    fn save(&self) -> Value {
+        let limits = Limits { receive: self.receive_limit.save(), transmit: self.transmit_limit.save() };
+        // Numbers alone: this cannot fail.
+        serde_json::to_value(limits).unwrap_or_default()
+    }
+
+    fn restore(&mut self, state: &Value) -> Result<(), RestoreError> {
+        let limits = Limits::deserialize(state)?;
+        self.receive_limit.restore(&limits.receive);
+        self.transmit_limit.restore(&limits.transmit);
+        Ok(())
     }
 
     fn counters(&self) -> Vec<Counter> {

@@ -31,6 +31,15 @@ impl TokenBucketConfig {
     }
 }
 
+/// A bucket as a snapshot keeps it: what has been used of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedBucket {
+    /// What is left of the extra tokens.
+    burst: u64,
+    /// Nanoseconds until it is full, if nothing is taken.
+    full_in_ns: u64,
+}
+
 /// A bucket in use.
 ///
 /// Its level is counted in parts of a token, `refill_ns` to one, of which `size` come back each nanosecond: so nothing
@@ -79,6 +88,22 @@ impl Bucket {
         let burst = tokens.min(self.burst);
         self.burst -= burst;
         self.level = self.level.saturating_sub(self.parts(tokens - burst));
+    }
+
+    /// What has been used of it by now.
+    pub(super) fn save(mut self, now: Duration) -> SavedBucket {
+        self.refill(now);
+        let missing = self.parts(self.size).saturating_sub(self.level).max(0).unsigned_abs();
+        let full_in_ns = u64::try_from(missing.div_ceil(u128::from(self.size))).unwrap_or(u64::MAX);
+        SavedBucket { burst: self.burst, full_in_ns }
+    }
+
+    /// Has as much of it be used as of the one that was saved. The time between does not count.
+    pub(super) fn restore(&mut self, saved: &SavedBucket, now: Duration) {
+        let missing = i128::from(saved.full_in_ns).saturating_mul(i128::from(self.size));
+        self.level = self.parts(self.size).saturating_sub(missing);
+        self.burst = self.burst.min(saved.burst);
+        self.at = now;
     }
 
     fn refill(&mut self, now: Duration) {
@@ -164,6 +189,21 @@ mod tests {
 
     proptest! {
         #[test]
+        fn what_was_saved_goes_on_as_if_no_time_had_passed(
+            (size, burst, refill) in (1u64..10_000, 0u64..10_000, 1u64..10_000),
+            (taken, then, wanted) in (0u64..30_000, 0u64..1_000_000, 0u64..20_000),
+        ) {
+            let mut original = bucket(size, burst, refill);
+            original.take(taken);
+            let (then, later) = (Duration::from_micros(then), Duration::from_secs(1_000_000));
+            let mut copy = bucket(size, burst, refill);
+            copy.restore(&original.save(then), later);
+            let (expected, found) = (original.wait(wanted, then), copy.wait(wanted, later));
+            // What it lacks is counted in whole nanoseconds.
+            prop_assert!(found - expected <= Duration::from_nanos(1), "{found:?} for {expected:?}");
+        }
+
+        #[test]
         fn no_more_is_admitted_than_was_configured_and_what_waits_gets_through(
             (size, burst, refill) in (1u64..10_000, 0u64..10_000, 1u64..10_000),
             wishes in prop::collection::vec((0u64..20_000, 0u64..3_000_000_000), 1..100),
@@ -209,6 +249,9 @@ mod tests {
             for (tokens, second) in wishes {
                 bucket.wait(tokens, Duration::from_secs(second));
                 bucket.take(tokens);
+                let saved = bucket.save(Duration::from_secs(second));
+                bucket.restore(&saved, Duration::from_secs(second));
+                bucket.restore(&SavedBucket { burst, full_in_ns: second }, Duration::ZERO);
             }
         }
     }

@@ -2,12 +2,15 @@
 
 use std::io;
 
+use serde::Deserialize;
+use serde_json::Value;
+
 use crate::memory::GuestMemory;
 use crate::virtio::chain::Chain;
 use crate::virtio::device::{
-    ActivateError, Activation, Counter, QueuePosition, VirtioDevice, Watch, device_type,
+    ActivateError, Activation, Counter, QueuePosition, RestoreError, VirtioDevice, Watch, device_type,
 };
-use crate::virtio::rate_limit::{RateLimiter, RateLimiterConfig};
+use crate::virtio::rate_limit::{RateLimiter, RateLimiterConfig, SavedLimits};
 use crate::virtio::rng::fill::{self, fill};
 use crate::virtio::virtqueue::VirtQueue;
 
@@ -133,6 +136,16 @@ impl VirtioDevice for Rng {
     /// Requests are answered as they are taken.
     fn positions(&mut self) -> Vec<QueuePosition> {
         self.queue.iter().map(VirtQueue::position).collect()
+    }
+
+    fn save(&self) -> Value {
+        // Numbers alone: this cannot fail.
+        serde_json::to_value(self.limiter.save()).unwrap_or_default()
+    }
+
+    fn restore(&mut self, state: &Value) -> Result<(), RestoreError> {
+        self.limiter.restore(&SavedLimits::deserialize(state)?);
+        Ok(())
     }
 
     fn counters(&self) -> Vec<Counter> {

@@ -49,3 +49,23 @@ fn a_rate_limit_that_is_lifted_lets_waiting_requests_through() {
     assert_eq!(fixture.driver.used(0).len(), 1);
     assert_eq!(fixture.driver.get(buffer, 512), [6; 512]);
 }
+
+#[test]
+fn what_was_used_of_a_limit_stays_used_in_a_machine_that_goes_on() {
+    let hour = TokenBucketConfig { size: 512, one_time_burst: None, refill_time: 3_600_000 };
+    let limited = || disk_with(|config| config.rate_limiter.bandwidth = Some(hour));
+    let mut fixture = limited();
+    let buffer = fixture.driver.allocate(512);
+    assert_eq!(fixture.request(VIRTIO_BLK_T_IN, 5, Writable(buffer, 512)), (OK, 513));
+    let saved = fixture.block.lock().unwrap().save();
+
+    let mut fixture = limited();
+    fixture.block.lock().unwrap().restore(&saved).unwrap();
+    let driver = &mut fixture.driver;
+    let buffer = driver.allocate(512);
+    let (header, status) = (driver.put(&header(VIRTIO_BLK_T_IN, 6)), driver.put(&[NO_ANSWER]));
+    driver.queue(0, &[Readable(header, 16), Writable(buffer, 512), Writable(status, 1)]);
+    driver.notify(0);
+    assert_eq!(driver.used(0), []);
+    assert!(fixture.block.lock().unwrap().restore(&serde_json::json!({ "bandwidth": "none" })).is_err());
+}

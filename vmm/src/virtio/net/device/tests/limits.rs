@@ -55,6 +55,34 @@ fn what_comes_for_the_guest_beyond_its_limit_waits_in_the_tap() {
 }
 
 #[test]
+fn what_was_used_of_the_limits_stays_used_in_a_machine_that_goes_on() {
+    let limited = || {
+        let (receive, transmit) = (at_most(None, Some(2)), at_most(None, Some(4)));
+        guest_with(NetConfig { rx_rate_limiter: receive, tx_rate_limiter: transmit, ..CONFIG }, 0)
+    };
+    let send = |guest: &mut Guest, count: usize| {
+        for _ in 0..count {
+            let address = guest.driver.put(&frame(300));
+            guest.driver.queue(TRANSMIT, &[Readable(address, 312)]);
+        }
+        guest.driver.notify(TRANSMIT);
+        guest.driver.used(TRANSMIT).len()
+    };
+    let mut guest = limited();
+    guest.give_buffers(8, 1530);
+    guest.arrive(&frame(300));
+    assert_eq!((guest.driver.used(RECEIVE).len(), send(&mut guest, 3)), (1, 3));
+    let saved = guest.device.lock().unwrap().save();
+
+    let mut copy = limited();
+    copy.device.lock().unwrap().restore(&saved).unwrap();
+    copy.give_buffers(8, 1530);
+    copy.arrive(&frame(300));
+    copy.arrive(&frame(300));
+    assert_eq!((copy.driver.used(RECEIVE).len(), send(&mut copy, 3)), (1, 1));
+}
+
+#[test]
 fn the_timer_wakes_both_directions() {
     let bandwidth = Some(TokenBucketConfig { size: 500, one_time_burst: None, refill_time: 50 });
     let limits = RateLimiterConfig { bandwidth, ops: None };
