@@ -27,11 +27,6 @@ impl Child {
         self.pid.as_raw_nonzero().get()
     }
 
-    /// The same.
-    pub(crate) fn id(&self) -> Pid {
-        self.pid
-    }
-
     /// A descriptor of it, readable when it has ended.
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()

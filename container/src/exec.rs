@@ -1,13 +1,12 @@
 //! Makes a further process in a container that exists.
 //!
 //! ```text
-//! plan → setns(pid) → clone3 into the cgroup ─┬─▶ init::join: other namespaces, limits, user … exec
-//!                                             └─▶ guide: join v1 cgroups, wait for the execution
+//! plan → setns(pid) → clone3 into the cgroup ─┬─▶ init::join: other namespaces, v1 cgroups, limits, user … exec
+//!                                             └─▶ guide: wait for the execution
 //! ```
 //!
 //! The pid namespace is joined by the parent, because only children are affected, and the others by the child. So there
-//! is one clone, and the parent stays where it was: it writes to the host's cgroups, and gives the child's id as the host
-//! has it.
+//! is one clone, and the parent stays where it was: it gives the child's id as the host has it.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,7 +19,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, geteuid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
-use crate::cgroup::{Cgroup, CgroupError};
+use crate::cgroup::{Cgroup, CgroupError, OwnWay};
 use crate::channel::{self, CreatorEnd, Order, Report};
 use crate::child::Child;
 use crate::container::StartError;
@@ -124,6 +123,7 @@ fn clone_process(
     // All of the host's that is needed, before there is any right to lose.
     let cgroup = open_v2(target.cgroup.v2_dir())?;
     let fallback = || open_v2(target.cgroup.v2_dir_of(target.pid).as_deref());
+    let own_way = OwnWay::into(target.cgroup)?;
     let (creator_end, child_end) = channel::pair().map_err(|errno| ExecError::Clone(errno.into()))?;
     let (by_parent, by_child) = divide(plan, target.pid)?;
     let root = plan.chrooted.then(|| open_root(target.pid)).transpose()?;
@@ -148,6 +148,7 @@ fn clone_process(
                 init: target.init,
                 namespaces: by_child,
                 root: root.as_ref().map(AsFd::as_fd),
+                own_way: &own_way,
                 channel: child_end,
                 stdio,
                 console: options.console.as_ref().map(AsFd::as_fd),
@@ -205,7 +206,6 @@ fn guide(plan: &ExecPlan, target: Target<'_>, child: &Child, channel: &CreatorEn
             tracing::debug!("{path}: {error}");
         }
     }
-    target.cgroup.add_v1(child.id())?;
     let ordered = channel.order(Order::Joined);
     loop {
         match channel.report_of(child.pidfd()) {

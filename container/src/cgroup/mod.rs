@@ -185,11 +185,6 @@ impl Cgroup {
         self.dirs().try_for_each(|dir| join(dir, pid))
     }
 
-    /// As [`Cgroup::add`], for a process that was cloned into the v2 tree's group.
-    pub(crate) fn add_v1(&self, pid: Pid) -> Result<(), CgroupError> {
-        self.v1.iter().try_for_each(|v1| join(&v1.dir, pid))
-    }
-
     /// What the group has used so far. What the host does not account for is `None`.
     ///
     /// # Errors

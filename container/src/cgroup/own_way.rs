@@ -11,7 +11,8 @@ use std::path::PathBuf;
 
 use super::{Cgroup, CgroupError};
 
-/// The files of a container's v1 groups, opened by its creator: init may have neither the path nor the right to open them.
+/// The files of a container's v1 groups, opened by its creator, or by who executes a further program in it: the process itself
+/// may have neither the path nor the right to open them.
 #[derive(Debug)]
 pub(crate) struct OwnWay(Vec<(PathBuf, File)>);
 

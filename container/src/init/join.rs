@@ -9,6 +9,7 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::program::{self, Kept, Program};
 use super::{end, keyring, namespaces, parent, scheduling, terminal, user};
+use crate::cgroup::OwnWay;
 use crate::channel::{InitEnd, Order, Report};
 use crate::plan::ExecPlan;
 use crate::step::{At, StepError};
@@ -23,6 +24,8 @@ pub(crate) struct JoinContext<'a> {
     pub(crate) namespaces: ThreadNameSpaceType,
     /// The container's root directory, where it is not its mount namespace's.
     pub(crate) root: Option<BorrowedFd<'a>>,
+    /// Into its v1 cgroups.
+    pub(crate) own_way: &'a OwnWay,
     pub(crate) channel: InitEnd,
     pub(crate) stdio: [BorrowedFd<'a>; 3],
     /// Where the program's terminal is sent.
@@ -49,10 +52,11 @@ fn set_up(context: &JoinContext<'_>) -> Result<Program, Report> {
 
 /// Enters the container: all its namespaces at once, its keyring, its cgroups.
 fn enter(context: &JoinContext<'_>) -> Result<(), StepError> {
-    let JoinContext { plan, channel, stdio, .. } = context;
+    let JoinContext { plan, channel, stdio, own_way, .. } = context;
     user::own_pipes(*stdio, &plan.process, plan.in_user_namespace());
     // Before there is anything of the container to be misled by.
     let kept = [channel.as_fd(), context.init].into_iter().chain(context.root).chain(context.console);
+    let kept = kept.chain(own_way.descriptors());
     parent::leave(*stdio, &kept.collect::<Vec<_>>(), context.inherited)?;
     // The root directory is the mount namespace's from here on.
     move_into_thread_name_spaces(context.init, context.namespaces).at("namespaces", "setns")?;
@@ -67,7 +71,8 @@ fn enter(context: &JoinContext<'_>) -> Result<(), StepError> {
     sys::forbid_inspection().at("process", "PR_SET_DUMPABLE")?;
     keyring::join(&plan.id)?;
     scheduling::set_for_container(plan.memory_policy.as_ref(), plan.personality)?;
-    channel.wait_for(Order::Joined).at("cgroup", "waiting to be put into it")?;
+    channel.wait_for(Order::Joined).at("cgroup", "waiting to go into it")?;
+    own_way.go().map_err(|error| StepError::new("cgroup", "this process", error))?;
     scheduling::set_last_affinity(&plan.process)?;
     if context.console.is_some() {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

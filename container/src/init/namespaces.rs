@@ -38,7 +38,7 @@ pub(super) fn become_root() -> Result<(), StepError> {
 
 /// Waits until it is in its cgroups.
 pub(super) fn wait_for_cgroup(channel: &InitEnd) -> Result<(), StepError> {
-    channel.wait_for(Order::Joined).at("cgroup", "waiting to be put into it")
+    channel.wait_for(Order::Joined).at("cgroup", "waiting to go into it")
 }
 
 /// Makes the groups that it is in its cgroup namespace's root.
