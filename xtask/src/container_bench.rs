@@ -12,15 +12,14 @@ mod runtime;
 mod start;
 
 use std::ffi::OsString;
-use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::figures::{Figure, Report};
 use crate::host::{self, Host};
-use crate::progress::print_report;
+use crate::measuring::Flags;
 use crate::{setup, workspace};
 use bundle::Bundles;
 use runtime::Bench;
@@ -43,15 +42,8 @@ pub(crate) struct Args {
     /// Rounds of each
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
     samples: u32,
-    /// Print raw samples and figures as JSON instead of a table
-    #[arg(long)]
-    json: bool,
-    /// The seed of the order of the runs, to have the same again
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Measure this binary instead of building the checkout's
-    #[arg(long, value_name = "FILE")]
-    carve: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
     /// In the namespace that the verb has made for itself, with everything set up
     #[arg(long, hide = true, requires = "carve")]
     set_up: bool,
@@ -64,7 +56,7 @@ impl Args {
         let values = self.only.iter().filter_map(ValueEnum::to_possible_value);
         words.extend(values.map(|value| value.get_name().into()));
         words.extend(["--samples".into(), self.samples.to_string().into()]);
-        words.extend(self.json.then(|| "--json".into()));
+        words.extend(self.flags.json.then(|| "--json".into()));
         words.extend(["--seed".into(), seed.to_string().into(), "--set-up".into(), "--carve".into()]);
         words.push(carve.into());
         words
@@ -91,8 +83,8 @@ enum Subject {
 /// # Errors
 /// Set-up's, a runtime's, or a limit that is not kept to.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let seed = args.seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
-    let carve = match &args.carve {
+    let seed = args.flags.seed();
+    let carve = match &args.flags.carve {
         Some(carve) if args.set_up => carve.clone(),
         given => {
             let carve = setup::for_container_benchmark("container-bench", given.as_deref())?;
@@ -101,11 +93,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     namespace::hide_unified()?;
     let report = measure(args, carve, seed)?;
-    print_report(&report, args.json, Report::text)?;
-    match report.broken().as_slice() {
-        [] => Ok(()),
-        broken => bail!("beyond the limit: {}", broken.join("; ")),
-    }
+    args.flags.print(&report)
 }
 
 fn measure(args: &Args, carve: PathBuf, seed: u64) -> Result<Report> {
@@ -146,7 +134,7 @@ mod tests {
         let args = Line::try_parse_from(words).expect("right").args;
         let again = Line::try_parse_from(args.again(Path::new("/bin/carve"), 5)).expect("right").args;
         assert_eq!(again.only, [Subject::MemoryLimit, Subject::Start]);
-        assert_eq!((again.samples, again.json, again.seed, again.set_up), (7, true, Some(5), true));
-        assert_eq!(again.carve, Some("/bin/carve".into()));
+        assert_eq!((again.samples, again.flags.json, again.flags.seed(), again.set_up), (7, true, 5, true));
+        assert_eq!(again.flags.carve, Some("/bin/carve".into()));
     }
 }

@@ -10,13 +10,13 @@ mod run;
 mod workload;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
 use crate::host::{self, Host};
-use crate::progress::{Outcome, bar, print_report, say, step};
+use crate::measuring::Flags;
+use crate::progress::{Outcome, bar, say, step};
 use crate::setup;
 pub(crate) use engine::QEMU;
 use engine::{Engine, Files};
@@ -43,15 +43,8 @@ pub(crate) struct Args {
     /// Measure carve's kvm engine as well; without hardware virtualisation this takes minutes a sample
     #[arg(long)]
     with_kvm: bool,
-    /// Print the raw samples and the figures as JSON instead of a table
-    #[arg(long)]
-    json: bool,
-    /// The seed of the order of the runs, to have the same again
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Measure this binary instead of building the checkout's
-    #[arg(long, value_name = "FILE")]
-    carve: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 /// Sets up, measures and prints.
@@ -61,8 +54,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let files = set_up(args)?;
     let (engines, absent) = usable(&files, args)?;
-    // Random keys are what the standard library has a source of randomness for.
-    let seed = args.seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
+    let seed = args.flags.seed();
     let before = host::load();
     let samples = measure(&files, &order::of(args.samples, &engines, seed))?;
     let load = [before, host::load()];
@@ -79,15 +71,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         interpreter,
         samples,
     };
-    print_report(&report, args.json, Report::text)?;
-    match report.broken().as_slice() {
-        [] => Ok(()),
-        broken => bail!("beyond the limit: {}", broken.join("; ")),
-    }
+    args.flags.print(&report)
 }
 
 fn set_up(args: &Args) -> Result<Files> {
-    let (carve, kernel) = setup::for_benchmark("engines", args.carve.as_deref())?;
+    let (carve, kernel) = setup::for_benchmark("engines", args.flags.carve.as_deref())?;
     let mut initramfs = PathBuf::new();
     step("the benchmark's guest", || {
         initramfs = guest::build()?;

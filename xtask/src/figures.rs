@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::engines::Times;
 use crate::host::Host;
+use crate::measuring::Limited;
 
 /// One figure. What was not measured is absent.
 #[derive(Debug, Serialize)]
@@ -52,15 +53,13 @@ pub(crate) struct Report {
     pub(crate) figures: Vec<Figure>,
 }
 
-impl Report {
-    /// The limits that are not kept to, by name.
-    pub(crate) fn broken(&self) -> Vec<&str> {
+impl Limited for Report {
+    fn broken(&self) -> Vec<&str> {
         let broken = self.figures.iter().filter(|figure| figure.holds() == Some(false));
         broken.map(|figure| figure.name.trim()).collect()
     }
 
-    /// The report as plain text of several lines.
-    pub(crate) fn text(&self) -> String {
+    fn text(&self) -> String {
         let or_unknown = |what: &Option<String>| what.clone().unwrap_or_else(|| "unknown".to_owned());
         let load =
             self.load.map(|load| load.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.1}")));

@@ -13,6 +13,7 @@ mod fuzz;
 mod host;
 mod kernel;
 mod lint;
+mod measuring;
 mod packages;
 mod progress;
 mod setup;

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 
 /// Steps quicker than this are not worth a time.
 const INSTANT: Duration = Duration::from_millis(500);
@@ -62,20 +61,6 @@ pub(crate) fn bar(count: usize) -> ProgressBar {
     bar.set_style(style.expect("the template is a constant of ours"));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
-}
-
-/// Prints a report: as JSON, or as the text that `text` makes of it.
-///
-/// # Errors
-/// When it is not JSON.
-#[expect(clippy::print_stdout, reason = "the report is what the verb is for")]
-pub(crate) fn print_report<R: Serialize>(report: &R, json: bool, text: impl Fn(&R) -> String) -> Result<()> {
-    if json {
-        println!("{}", serde_json::to_string_pretty(report).context("the report is not JSON")?);
-    } else {
-        print!("{}", text(report));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

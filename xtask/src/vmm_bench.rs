@@ -8,14 +8,12 @@ mod overhead;
 mod restore;
 mod start;
 
-use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::figures::{Figure, Report};
 use crate::host::{self, Host};
-use crate::progress::{Outcome, print_report, step};
+use crate::measuring::Flags;
+use crate::progress::{Outcome, step};
 use crate::setup;
 use machine::Carve;
 
@@ -37,15 +35,8 @@ pub(crate) struct Args {
     /// Runs of each start and restore
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
     samples: u32,
-    /// Print raw samples and figures as JSON instead of a table
-    #[arg(long)]
-    json: bool,
-    /// The seed of the order of the runs, to have the same again
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Measure this binary instead of building the checkout's
-    #[arg(long, value_name = "FILE")]
-    carve: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 /// What can be measured.
@@ -67,7 +58,7 @@ enum Subject {
 /// Set-up's, carve's, or a limit that is not kept to.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let carve = set_up(args)?;
-    let seed = args.seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
+    let seed = args.flags.seed();
     let before = host::load();
     let mut figures: Vec<Figure> = Vec::new();
     let is_wanted = |subject| args.only.is_empty() || args.only.contains(&subject);
@@ -85,15 +76,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let report =
         Report { host: Host::read(), load: [before, host::load()], seed, absent: Vec::new(), figures };
-    print_report(&report, args.json, Report::text)?;
-    match report.broken().as_slice() {
-        [] => Ok(()),
-        broken => bail!("beyond the limit: {}", broken.join("; ")),
-    }
+    args.flags.print(&report)
 }
 
 fn set_up(args: &Args) -> Result<Carve> {
-    let (binary, kernel) = setup::for_benchmark("vmm-bench", args.carve.as_deref())?;
+    let (binary, kernel) = setup::for_benchmark("vmm-bench", args.flags.carve.as_deref())?;
     let mut guests = None;
     step("the benchmark's guests", || {
         guests = Some(guest::build()?);

@@ -8,6 +8,7 @@ use super::interpreter::Interpreter;
 use super::run::Run;
 use super::workload::Workload;
 use crate::host::Host;
+use crate::measuring::Limited;
 
 /// A run's times, in seconds from the start of the command.
 #[derive(Debug, Clone, Serialize)]
@@ -104,16 +105,14 @@ fn row(title: &str, limit: Option<f64>, times: impl Fn(Engine) -> Option<Times>)
     Row { title: title.to_owned(), soft, tcg, kvm, ratio, limit, holds }
 }
 
-impl Report {
-    /// The limits that are not kept to, by name.
-    pub(crate) fn broken(&self) -> Vec<&str> {
+impl Limited for Report {
+    fn broken(&self) -> Vec<&str> {
         let rows = self.rows.iter().filter(|row| row.holds == Some(false)).map(|row| row.title.as_str());
         let slow = self.interpreter.as_ref().is_some_and(|interpreter| !interpreter.is_fast_enough());
         rows.chain(slow.then_some("the interpreter's speed")).collect()
     }
 
-    /// The report as plain text of several lines, without colours.
-    pub(crate) fn text(&self) -> String {
+    fn text(&self) -> String {
         let mut text = self.circumstances();
         text.push_str(&self.table().to_string());
         text.push('\n');
@@ -122,7 +121,9 @@ impl Report {
         }
         text
     }
+}
 
+impl Report {
     fn circumstances(&self) -> String {
         let host = &self.host;
         let or_unknown = |what: &Option<String>| what.clone().unwrap_or_else(|| "unknown".to_owned());
