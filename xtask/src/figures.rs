@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
 
 use crate::engines::Times;
-use crate::host::Host;
+use crate::host::{Host, loads};
 use crate::measuring::Limited;
 
 /// One figure. What was not measured is absent.
@@ -60,10 +60,6 @@ impl Limited for Report {
     }
 
     fn text(&self) -> String {
-        let or_unknown = |what: &Option<String>| what.clone().unwrap_or_else(|| "unknown".to_owned());
-        let load =
-            self.load.map(|load| load.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.1}")));
-        let hardware = if self.host.hardware_virtualisation { "with" } else { "without" };
         let mut table = Table::new();
         table.force_no_tty().load_style(UTF8_HORIZONTAL_ONLY);
         table.set_header(["", "median", "least", "most", "n", "unit", "limit", ""]);
@@ -74,15 +70,7 @@ impl Limited for Report {
             column.set_cell_alignment(CellAlignment::Right);
         }
         let absent: String = self.absent.iter().map(|absent| format!("not measured: {absent}\n")).collect();
-        format!(
-            "{} × {}, {hardware} hardware virtualisation, Linux {}\nseed {}; load {} before, {} after\n{absent}{table}\n",
-            self.host.cpus,
-            or_unknown(&self.host.cpu),
-            or_unknown(&self.host.kernel),
-            self.seed,
-            load[0],
-            load[1],
-        )
+        format!("{}\nseed {}; {}\n{absent}{table}\n", self.host, self.seed, loads(self.load))
     }
 }
 

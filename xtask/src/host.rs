@@ -1,5 +1,6 @@
 //! What the figures were measured on.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::process::Command;
 
@@ -36,6 +37,22 @@ impl Host {
     }
 }
 
+impl Display for Host {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let or_unknown = |what: &Option<String>| what.clone().unwrap_or_else(|| "unknown".to_owned());
+        let hardware = if self.hardware_virtualisation { "with" } else { "without" };
+        let (cpu, kernel) = (or_unknown(&self.cpu), or_unknown(&self.kernel));
+        write!(f, "{} × {cpu}, {hardware} hardware virtualisation, Linux {kernel}", self.cpus)
+    }
+}
+
+/// The load before and after, in words.
+pub(crate) fn loads(load: [Option<f64>; 2]) -> String {
+    let [before, after] =
+        load.map(|load| load.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.1}")));
+    format!("load {before} before, {after} after")
+}
+
 /// Processes that run or want to, on average over the last minute.
 pub(crate) fn load() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
@@ -60,5 +77,18 @@ mod tests {
         assert_eq!(field(text, "model name"), Some("A CPU: fast"));
         assert_eq!(field(text, "model"), Some("85"));
         assert_eq!(field(text, "name"), None);
+    }
+
+    #[test]
+    fn what_could_not_be_found_out_is_unknown() {
+        let host = Host {
+            cpu: None,
+            cpus: 2,
+            hardware_virtualisation: false,
+            kernel: Some("6.1.0".to_owned()),
+            qemu: None,
+        };
+        assert_eq!(host.to_string(), "2 × unknown, without hardware virtualisation, Linux 6.1.0");
+        assert_eq!(loads([Some(0.25), None]), "load 0.2 before, unknown after");
     }
 }

@@ -7,7 +7,7 @@ use super::engine::Engine;
 use super::interpreter::Interpreter;
 use super::run::Run;
 use super::workload::Workload;
-use crate::host::Host;
+use crate::host::{Host, loads};
 use crate::measuring::Limited;
 
 /// A run's times, in seconds from the start of the command.
@@ -125,22 +125,9 @@ impl Limited for Report {
 
 impl Report {
     fn circumstances(&self) -> String {
-        let host = &self.host;
-        let or_unknown = |what: &Option<String>| what.clone().unwrap_or_else(|| "unknown".to_owned());
-        let load =
-            self.load.map(|load| load.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.1}")));
-        let hardware = if host.hardware_virtualisation { "with" } else { "without" };
-        let mut text = format!(
-            "{} × {}, {hardware} hardware virtualisation, Linux {}\nrounds in random order: {}, seed {}; load {} before, \
-             {} after\n",
-            host.cpus,
-            or_unknown(&host.cpu),
-            or_unknown(&host.kernel),
-            self.rounds,
-            self.seed,
-            load[0],
-            load[1],
-        );
+        let (host, load) = (&self.host, loads(self.load));
+        let mut text =
+            format!("{host}\nrounds in random order: {}, seed {}; {load}\n", self.rounds, self.seed);
         for absent in &self.absent {
             text.push_str(&format!("not measured: {}: {}\n", absent.engine.title(), absent.reason));
         }
