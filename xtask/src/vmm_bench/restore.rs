@@ -18,12 +18,8 @@ const LIMIT_MS: f64 = 10.0;
 /// Most that the largest may take, as a multiple of the smallest.
 const GROWTH: f64 = 1.5;
 /// What is measured of each. KVM without hardware assistance has a table of eight bytes for each page of a guest's memory, which it
-/// makes when it is told of the memory.
-const WHAT: [&str; 3] = [
-    "load to next instruction",
-    "of it KVM, with what it keeps of the memory",
-    "command to next instruction",
-];
+/// makes when it is told of the memory: with the software engine that is before the first program runs.
+const WHAT: [&str; 3] = ["load to next instruction", "of it KVM", "command to next instruction"];
 
 pub(super) fn measure(carve: &Carve, samples: u32, seed: u64) -> Result<Vec<Figure>> {
     let dir = carve.guests.tiny.with_file_name("restore");

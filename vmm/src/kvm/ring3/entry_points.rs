@@ -62,8 +62,8 @@ pub(super) struct EntryPoints {
     handlers: Vec<u64>,
     page_fault: Option<u64>,
     invalid_opcode: Option<u64>,
-    /// Physical addresses of the pages they begin in.
-    pages: BTreeSet<u64>,
+    /// Physical addresses of the pages they begin in, once looked for.
+    pages: Option<BTreeSet<u64>>,
 }
 
 impl EntryPoints {
@@ -87,7 +87,7 @@ impl EntryPoints {
         self.invalid_opcode
     }
 
-    /// Looks at them again; the pages they are in, if these are others than before.
+    /// Looks at them again; the pages they are in, the first time and whenever these are others than before.
     pub(super) fn refresh(
         &mut self,
         memory: &GuestMemory,
@@ -118,11 +118,10 @@ impl EntryPoints {
         let (pages, all_found) = self.find_pages(memory, paging);
         let table_found = self.parts.iter().map(|part| part.len).sum::<usize>() == table_len(limit);
         self.key = key.filter(|_| all_found && table_found);
-        if pages == self.pages {
+        if self.pages.as_ref() == Some(&pages) {
             return None;
         }
-        self.pages = pages;
-        Some(&self.pages)
+        Some(self.pages.insert(pages))
     }
 
     fn find_handlers(&mut self, lstar: u64) {

@@ -100,7 +100,8 @@ pub(crate) struct Ring3 {
 }
 
 impl Ring3 {
-    /// Makes the machine, with all of `memory` and a vCPU that reports `cpuid` (where KVM can have a say in that).
+    /// Makes the machine, with a vCPU that reports `cpuid` (where KVM can have a say in that). KVM is told of `memory` when
+    /// ring 3 is entered for the first time.
     ///
     /// # Errors
     /// KVM refused.

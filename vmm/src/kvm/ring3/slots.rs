@@ -2,6 +2,9 @@
 //!
 //! One page of HLT stands in for all of them, read-only: a program that can write to such a page (because the guest
 //! maps it for programs, too) does not spoil it, but ends its guest with a message.
+//!
+//! KVM is told of the memory when the first program is about to run: where it has no hardware assistance it then makes
+//! a table with eight bytes for each page, which a machine's start does not wait for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,10 +44,10 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Gives `vm` all of `memory`.
+    /// Those for `vm` with `memory`, none of which KVM knows of before [`Self::replace_by_hlt`].
     ///
     /// # Errors
-    /// KVM refused, or two pages are not to be had.
+    /// Two pages are not to be had.
     pub(super) fn new(vm: VmFd, memory: &GuestMemory) -> Result<Self, KvmError> {
         let other = |error: &dyn std::fmt::Display| {
             KvmError::call("prepare guest memory")(std::io::Error::other(error.to_string()))
@@ -57,10 +60,7 @@ impl Slots {
             let host = host_address(memory, start.0)?;
             ram.push(Piece { address: start.0, len: region.len(), host, read_only: false });
         }
-        let mut slots = Self { vm, ram, installed: BTreeMap::new(), own_pages, _memory: memory.clone() };
-        slots.set(FLUSH_SLOT, slots.flush_piece()?)?;
-        slots.replace_by_hlt(&BTreeSet::new())?;
-        Ok(slots)
+        Ok(Self { vm, ram, installed: BTreeMap::new(), own_pages, _memory: memory.clone() })
     }
 
     /// Whether a program cannot write at this physical address because HLTs are there.
@@ -68,11 +68,15 @@ impl Slots {
         self.installed.values().any(|p| p.read_only && address >= p.address && address - p.address < p.len)
     }
 
-    /// Lets KVM see HLTs in place of exactly these pages. Forgets all shadow page tables if that changes anything.
+    /// Lets KVM see all memory, with HLTs in place of exactly these pages. Forgets all shadow page tables if that changes
+    /// anything.
     ///
     /// # Errors
     /// KVM refused.
     pub(super) fn replace_by_hlt(&mut self, pages: &BTreeSet<u64>) -> Result<(), KvmError> {
+        if self.installed.is_empty() {
+            self.set(FLUSH_SLOT, self.flush_piece()?)?;
+        }
         let wanted = plan(&self.ram, pages, host_address(&self.own_pages, 0)?);
         let unwanted: Vec<u32> = self
             .installed
@@ -170,6 +174,8 @@ fn plan(ram: &[Piece], pages: &BTreeSet<u64>, hlt: u64) -> Vec<Piece> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kvm::Host;
+    use crate::kvm::machine::create_vm;
 
     const RAM: [Piece; 2] = [
         Piece { address: 0, len: 0x10_000, host: 0x70_0000, read_only: false },
@@ -204,6 +210,22 @@ mod tests {
                 (0x1_0000_1000, 0x1000, 0xf4000, true),
             ]
         );
+    }
+
+    #[test]
+    fn kvm_is_told_of_memory_when_it_is_first_needed() {
+        let host = match Host::open() {
+            Ok(host) => host,
+            Err(error) => return eprintln!("skipped: {error}"),
+        };
+        let mut slots =
+            Slots::new(create_vm(&host).unwrap(), &map_guest_ram(16 * layout::MIB).unwrap()).unwrap();
+        assert_eq!(slots.installed, BTreeMap::new());
+        slots.replace_by_hlt(&BTreeSet::new()).unwrap();
+        let ram: Vec<_> = slots.installed.values().map(|piece| (piece.address, piece.len)).collect();
+        assert_eq!(ram, [(FLUSH_SLOT_ADDRESS, PAGE), (0, 16 * layout::MIB)]);
+        slots.flush().unwrap();
+        assert_eq!(slots.installed.len(), 2);
     }
 
     #[test]
