@@ -138,6 +138,10 @@ fn stats_are_in_the_shape_of_runcs() {
     assert!(data["memory"]["raw"]["total_rss"].is_u64(), "{stats}");
     assert_eq!(data["pids"]["current"], 1, "{stats}");
     assert!(data["blkio"].is_object() && data["hugetlb"].is_object(), "{stats}");
+    let counts_waiting = fs::read_to_string("/proc/pressure/memory").is_ok_and(|text| !text.is_empty());
+    if counts_waiting && Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists() {
+        assert!(data["memory"]["psi"]["full"]["avg300"].is_f64(), "{stats}");
+    }
     let _ = host.oci_ok(&["delete", "--force", "one"]);
     assert!(stderr(&host.oci(&["events", "--stats", "one"])).contains("does not exist"));
 }

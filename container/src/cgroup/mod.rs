@@ -38,7 +38,7 @@ pub use hierarchy::{Hierarchy, HierarchyKind, V1Tree, V2Tree};
 pub use oom::OomWatch;
 pub(crate) use own_way::OwnWay;
 pub use stats::{CgroupStats, MemoryStats};
-pub use usage::Usage;
+pub use usage::{Pressure, Usage, Waited};
 
 /// One control group: a directory in each tree that is used.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use super::store::Entry;
 use crate::cgroup::Usage;
 
 /// Something to tell of a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// What it has used so far.
     Stats(Box<Usage>),

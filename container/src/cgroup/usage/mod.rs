@@ -2,6 +2,7 @@
 //!
 //! [`Usage`] is what is printed; `v1.rs` and `v2.rs` read it. What the host does not account for is left at 0, as there.
 
+mod pressure;
 mod v1;
 mod v2;
 
@@ -13,8 +14,10 @@ use serde::Serialize;
 
 use super::Cgroup;
 
+pub use pressure::{Pressure, Waited};
+
 /// Resources used by a group and the groups below it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Usage {
     /// CPU time.
     pub cpu: Cpu,
@@ -29,12 +32,15 @@ pub struct Usage {
 }
 
 /// CPU time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Cpu {
     /// Used, in nanoseconds.
     pub usage: CpuTime,
     /// Withheld.
     pub throttling: Throttling,
+    /// How long processes waited for it; v2 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Pressure>,
 }
 
 /// CPU time used, in nanoseconds.
@@ -64,7 +70,7 @@ pub struct Throttling {
 }
 
 /// Memory, in bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Memory {
     /// The page cache.
     pub cache: u64,
@@ -80,6 +86,9 @@ pub struct Memory {
     /// The lines of `memory.stat`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub raw: BTreeMap<String, u64>,
+    /// How long processes waited for it; v2 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Pressure>,
 }
 
 /// One count of bytes.
@@ -105,7 +114,7 @@ pub struct Pids {
 }
 
 /// Block devices.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BlockIo {
     /// Bytes moved.
@@ -114,6 +123,9 @@ pub struct BlockIo {
     /// Requests.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub io_serviced_recursive: Vec<BlockIoEntry>,
+    /// How long processes waited for it; v2 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Pressure>,
 }
 
 /// One count of one device.
@@ -245,6 +257,10 @@ mod tests {
             ("hugetlb.2MB.current", "5\n"),
             ("hugetlb.2MB.rsvd.current", "9\n"),
             ("hugetlb.2MB.events", "max 1\n"),
+            (
+                "io.pressure",
+                "some avg10=0.50 avg60=0.00 avg300=0.00 total=9\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=8\n",
+            ),
         ]);
         let group = Cgroup { v2: Some(dir.path().into()), ..Cgroup::nowhere(Path::new("/x")) };
         let usage = read(&group);
@@ -256,6 +272,12 @@ mod tests {
             usage.blkio.io_service_bytes_recursive.iter().map(|e| (e.op.as_str(), e.value)).collect();
         assert_eq!(ops, [("Read", 1), ("Write", 2), ("Discard", 0)]);
         assert_eq!(usage.hugetlb.len(), 1);
+        let json = serde_json::to_value(&usage).unwrap();
+        assert_eq!(
+            json["blkio"]["psi"]["some"],
+            serde_json::json!({"avg10": 0.5, "avg60": 0.0, "avg300": 0.0, "total": 9})
+        );
+        assert!(json["cpu"].get("psi").is_none(), "a kernel that does not count");
         assert_eq!(usage.hugetlb["2MB"], HugePages { usage: 5, max: 0, failcnt: 1 });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{BlockIoEntry, HugePages, MemoryEntry, Usage, huge_page_sizes, number, table, text};
+use super::{BlockIoEntry, HugePages, MemoryEntry, Pressure, Usage, huge_page_sizes, number, table, text};
 
 /// Reads what there is.
 pub(super) fn read(dir: &Path, usage: &mut Usage) {
@@ -21,6 +21,10 @@ pub(super) fn read(dir: &Path, usage: &mut Usage) {
         memory(dir, usage);
     }
     block_io(&text(dir, "io.stat"), usage);
+    let pressure = |name| Pressure::parse(&text(dir, name));
+    usage.cpu.psi = pressure("cpu.pressure");
+    usage.memory.psi = pressure("memory.pressure");
+    usage.blkio.psi = pressure("io.pressure");
     for size in huge_page_sizes(dir, ".current") {
         let events = table(&text(dir, &format!("hugetlb.{size}.events")));
         let pages = HugePages {
