@@ -15,6 +15,7 @@ mod device_program;
 mod device_rules;
 mod devices;
 mod error;
+mod figures;
 mod freeze;
 mod hierarchy;
 mod in_use;

@@ -9,7 +9,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::inotify;
 use rustix::io::Errno;
 
-use super::stats::keyed;
+use super::figures::keyed;
 use super::{Cgroup, CgroupError, write};
 
 /// Waits for a group to run out of memory.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::figures::{keyed, number};
 use super::{Cgroup, CgroupError};
 
 /// Resources used by a group and the groups below it. What the host does not account for is `None`.
@@ -90,15 +91,6 @@ fn read_file(dir: &Path, name: &str) -> Result<String, CgroupError> {
 
 fn optional(dir: &Path, name: &str) -> Option<u64> {
     number(&fs::read_to_string(dir.join(name)).ok()?)
-}
-
-fn number(text: &str) -> Option<u64> {
-    text.trim().parse().ok()
-}
-
-/// The number in the line `key number`.
-pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| number(line.strip_prefix(key)?.strip_prefix(' ')?))
 }
 
 #[cfg(test)]

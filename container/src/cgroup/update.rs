@@ -7,6 +7,7 @@ use oci_spec::runtime::LinuxResources;
 
 use super::apply::{self, Chosen, Version};
 use super::device_rules::DeviceRules;
+use super::figures::number;
 use super::hierarchy::Hierarchy;
 use super::{Cgroup, CgroupError, create, freeze, kill, limits, write};
 
@@ -47,8 +48,8 @@ pub(super) fn update(
 fn refuse_less_than_used(group: &Cgroup, limit: i64) -> Result<(), CgroupError> {
     let Some(dir) = group.v2_dir().filter(|_| group.v1_dir("memory").is_none()) else { return Ok(()) };
     let used = fs::read_to_string(dir.join("memory.current")).unwrap_or_default();
-    match (u64::try_from(limit), used.trim().parse::<u64>()) {
-        (Ok(limit), Ok(used)) if limit > 0 && limit < used => Err(CgroupError::Unsupported {
+    match (u64::try_from(limit), number(&used)) {
+        (Ok(limit), Some(used)) if limit > 0 && limit < used => Err(CgroupError::Unsupported {
             field: "memory.limit".to_owned(),
             reason: "is below what is in use, and memory.checkBeforeUpdate asks for that to be refused",
         }),

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::Cgroup;
+use super::{Cgroup, figures};
 
 pub use pressure::{Pressure, Waited};
 
@@ -167,16 +167,16 @@ fn text(dir: &Path, name: &str) -> String {
 }
 
 fn number(dir: &Path, name: &str) -> u64 {
-    text(dir, name).trim().parse().unwrap_or(0)
+    figures::number(&text(dir, name)).unwrap_or(0)
 }
 
-/// The lines `key number`.
+fn keyed(text: &str, key: &str) -> u64 {
+    figures::keyed(text, key).unwrap_or(0)
+}
+
+/// All of a file's lines.
 fn table(text: &str) -> BTreeMap<String, u64> {
-    let line = |line: &str| {
-        let (key, value) = line.split_once(' ')?;
-        Some((key.to_owned(), value.trim().parse().ok()?))
-    };
-    text.lines().filter_map(line).collect()
+    figures::lines(text).map(|(key, number)| (key.to_owned(), number)).collect()
 }
 
 /// The sizes of huge pages that have a file with this ending, like `.current`.

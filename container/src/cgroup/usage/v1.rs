@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{BlockIoEntry, HugePages, MemoryEntry, Usage, huge_page_sizes, number, table, text};
+use super::{BlockIoEntry, HugePages, MemoryEntry, Usage, huge_page_sizes, keyed, number, table, text};
 use crate::cgroup::Cgroup;
 
 /// Nanoseconds in a tick of `cpuacct.stat`: USER_HZ is 100 wherever Linux runs nowadays (time(7)).
@@ -14,16 +14,15 @@ pub(super) fn read(group: &Cgroup, usage: &mut Usage) {
         usage.cpu.usage.total = number(dir, "cpuacct.usage");
         let percpu = text(dir, "cpuacct.usage_percpu");
         usage.cpu.usage.percpu = percpu.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        let stat = table(&text(dir, "cpuacct.stat"));
-        let ns = |key| stat.get(key).copied().unwrap_or(0).saturating_mul(TICK_NS);
+        let stat = text(dir, "cpuacct.stat");
+        let ns = |key| keyed(&stat, key).saturating_mul(TICK_NS);
         (usage.cpu.usage.user, usage.cpu.usage.kernel) = (ns("user"), ns("system"));
     }
     if let Some(dir) = group.v1_dir("cpu") {
-        let stat = table(&text(dir, "cpu.stat"));
-        let get = |key| stat.get(key).copied().unwrap_or(0);
-        usage.cpu.throttling.periods = get("nr_periods");
-        usage.cpu.throttling.throttled_periods = get("nr_throttled");
-        usage.cpu.throttling.throttled_time = get("throttled_time");
+        let stat = text(dir, "cpu.stat");
+        usage.cpu.throttling.periods = keyed(&stat, "nr_periods");
+        usage.cpu.throttling.throttled_periods = keyed(&stat, "nr_throttled");
+        usage.cpu.throttling.throttled_time = keyed(&stat, "throttled_time");
     }
     if let Some(dir) = group.v1_dir("memory") {
         memory(dir, usage);
@@ -56,8 +55,9 @@ fn memory(dir: &Path, usage: &mut Usage) {
         max: number(dir, &format!("memory.{part}max_usage_in_bytes")),
         failcnt: number(dir, &format!("memory.{part}failcnt")),
     };
-    usage.memory.raw = table(&text(dir, "memory.stat"));
-    usage.memory.cache = usage.memory.raw.get("cache").copied().unwrap_or(0);
+    let stat = text(dir, "memory.stat");
+    usage.memory.raw = table(&stat);
+    usage.memory.cache = keyed(&stat, "cache");
     usage.memory.usage = entry("");
     usage.memory.swap = entry("memsw.");
     usage.memory.kernel = entry("kmem.");

@@ -2,18 +2,20 @@
 
 use std::path::Path;
 
-use super::{BlockIoEntry, HugePages, MemoryEntry, Pressure, Usage, huge_page_sizes, number, table, text};
+use super::{
+    BlockIoEntry, HugePages, MemoryEntry, Pressure, Usage, huge_page_sizes, keyed, number, table, text,
+};
+use crate::cgroup::figures;
 
 /// Reads what there is.
 pub(super) fn read(dir: &Path, usage: &mut Usage) {
-    let stat = table(&text(dir, "cpu.stat"));
-    let ns = |key| stat.get(key).copied().unwrap_or(0).saturating_mul(1000);
-    let count = |key| stat.get(key).copied().unwrap_or(0);
+    let stat = text(dir, "cpu.stat");
+    let ns = |key| keyed(&stat, key).saturating_mul(1000);
     usage.cpu.usage.total = ns("usage_usec");
     usage.cpu.usage.user = ns("user_usec");
     usage.cpu.usage.kernel = ns("system_usec");
-    usage.cpu.throttling.periods = count("nr_periods");
-    usage.cpu.throttling.throttled_periods = count("nr_throttled");
+    usage.cpu.throttling.periods = keyed(&stat, "nr_periods");
+    usage.cpu.throttling.throttled_periods = keyed(&stat, "nr_throttled");
     usage.cpu.throttling.throttled_time = ns("throttled_usec");
     usage.pids.current = number(dir, "pids.current");
     usage.pids.limit = number(dir, "pids.max");
@@ -26,25 +28,24 @@ pub(super) fn read(dir: &Path, usage: &mut Usage) {
     usage.memory.psi = pressure("memory.pressure");
     usage.blkio.psi = pressure("io.pressure");
     for size in huge_page_sizes(dir, ".current") {
-        let events = table(&text(dir, &format!("hugetlb.{size}.events")));
         let pages = HugePages {
             usage: number(dir, &format!("hugetlb.{size}.current")),
             max: 0,
-            failcnt: events.get("max").copied().unwrap_or(0),
+            failcnt: keyed(&text(dir, &format!("hugetlb.{size}.events")), "max"),
         };
         usage.hugetlb.insert(size, pages);
     }
 }
 
 fn memory(dir: &Path, usage: &mut Usage) {
-    let events = table(&text(dir, "memory.events"));
-    usage.memory.raw = table(&text(dir, "memory.stat"));
-    usage.memory.cache = usage.memory.raw.get("file").copied().unwrap_or(0);
+    let stat = text(dir, "memory.stat");
+    usage.memory.raw = table(&stat);
+    usage.memory.cache = keyed(&stat, "file");
     let memory = MemoryEntry {
         limit: limit(dir, "memory.max"),
         usage: number(dir, "memory.current"),
         max: number(dir, "memory.peak"),
-        failcnt: events.get("max").copied().unwrap_or(0),
+        failcnt: keyed(&text(dir, "memory.events"), "max"),
     };
     usage.memory.usage = memory;
     // Here, as with v1, memory and swap together.
@@ -58,7 +59,7 @@ fn memory(dir: &Path, usage: &mut Usage) {
 /// A file that holds a number, or `max`.
 fn limit(dir: &Path, name: &str) -> u64 {
     let text = text(dir, name);
-    if text.trim() == "max" { u64::MAX } else { text.trim().parse().unwrap_or(0) }
+    if text.trim() == "max" { u64::MAX } else { figures::number(&text).unwrap_or(0) }
 }
 
 /// The lines `major:minor key=count …`.
