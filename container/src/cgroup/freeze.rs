@@ -122,28 +122,12 @@ fn read(file: &Path) -> Result<Option<String>, CgroupError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::V1Dir;
+    use super::super::fake;
     use super::*;
-
-    /// Plain files in place of control files: a state that is written is the state at once.
-    fn fake(v1: bool, files: &[(&str, &str)]) -> (tempfile::TempDir, Cgroup) {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            fs::write(dir.path().join(name), text).unwrap();
-        }
-        let mut group = Cgroup::nowhere(Path::new("/x"));
-        if v1 {
-            let controllers = vec!["freezer".to_owned()];
-            group.v1.push(V1Dir { controllers, tree: "freezer".into(), dir: dir.path().into() });
-        } else {
-            group.v2 = Some(dir.path().into());
-        }
-        (dir, group)
-    }
 
     #[test]
     fn v1_is_frozen_and_thawed() {
-        let (_dir, group) = fake(true, &[("freezer.state", "THAWED")]);
+        let (_dir, group) = fake::v1(&["freezer"], &[("freezer.state", "THAWED")]);
         freeze(&group).unwrap();
         assert!(is_frozen(&group).unwrap());
         thaw(&group).unwrap();
@@ -152,8 +136,7 @@ mod tests {
 
     #[test]
     fn v2_that_is_never_frozen_is_left_thawed() {
-        let (_dir, group) =
-            fake(false, &[("cgroup.freeze", "0"), ("cgroup.events", "populated 1\nfrozen 0\n")]);
+        let (_dir, group) = fake::v2(&[("cgroup.freeze", "0"), ("cgroup.events", "populated 1\nfrozen 0\n")]);
         let error = freeze_within(&group, Duration::from_millis(5)).unwrap_err();
         assert!(matches!(error, CgroupError::NotFrozen { .. }), "{error}");
         assert!(!is_frozen(&group).unwrap());
@@ -161,15 +144,14 @@ mod tests {
 
     #[test]
     fn v2_is_frozen_when_its_events_say_so() {
-        let (_dir, group) =
-            fake(false, &[("cgroup.freeze", "0"), ("cgroup.events", "populated 1\nfrozen 1\n")]);
+        let (_dir, group) = fake::v2(&[("cgroup.freeze", "0"), ("cgroup.events", "populated 1\nfrozen 1\n")]);
         freeze(&group).unwrap();
         assert!(is_frozen(&group).unwrap());
     }
 
     #[test]
     fn without_a_freezer_that_is_said() {
-        let group = Cgroup::nowhere(Path::new("/x"));
+        let group = fake::nowhere();
         assert!(matches!(freeze(&group), Err(CgroupError::NoFreezer { .. })));
     }
 }

@@ -15,6 +15,8 @@ mod device_program;
 mod device_rules;
 mod devices;
 mod error;
+#[cfg(test)]
+mod fake;
 mod figures;
 mod freeze;
 mod hierarchy;

@@ -86,14 +86,13 @@ fn read_error(file: &Path, source: io::Error) -> CgroupError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake;
     use super::*;
 
     #[test]
     fn a_kill_is_told_once() {
-        let dir = tempfile::tempdir().unwrap();
+        let (dir, group) = fake::v2(&[("memory.events", "low 0\noom_kill 1\n")]);
         let file = dir.path().join("memory.events");
-        fs::write(&file, "low 0\noom_kill 1\n").unwrap();
-        let group = Cgroup { v2: Some(dir.path().into()), ..Cgroup::nowhere(Path::new("/x")) };
         let mut watch = OomWatch::new(&group).unwrap().unwrap();
         assert!(!watch.happened());
         fs::write(&file, "low 7\noom_kill 1\n").unwrap();
@@ -105,6 +104,6 @@ mod tests {
 
     #[test]
     fn without_accounting_there_is_nothing_to_watch() {
-        assert!(OomWatch::new(&Cgroup::nowhere(Path::new("/x"))).unwrap().is_none());
+        assert!(OomWatch::new(&fake::nowhere()).unwrap().is_none());
     }
 }

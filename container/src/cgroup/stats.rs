@@ -95,20 +95,12 @@ fn optional(dir: &Path, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::V1Dir;
+    use super::super::fake;
     use super::*;
-
-    fn files(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            fs::write(dir.path().join(name), text).unwrap();
-        }
-        dir
-    }
 
     #[test]
     fn v1_figures() {
-        let dir = files(&[
+        let files = [
             ("memory.stat", "cache 1\nrss 2\ntotal_cache 4096\ntotal_rss 8192\ntotal_rss_huge 1\n"),
             ("memory.usage_in_bytes", "20000\n"),
             ("memory.max_usage_in_bytes", "30000\n"),
@@ -116,10 +108,9 @@ mod tests {
             ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
             ("cpuacct.usage", "123456789\n"),
             ("pids.current", "7\n"),
-        ]);
-        let controllers = ["memory", "cpuacct", "pids"].map(str::to_owned).to_vec();
-        let v1 = V1Dir { controllers, tree: "all".into(), dir: dir.path().into() };
-        let stats = read(&Cgroup { v1: vec![v1], ..Cgroup::nowhere(Path::new("/x")) }).unwrap();
+        ];
+        let (_dir, group) = fake::v1(&["memory", "cpuacct", "pids"], &files);
+        let stats = read(&group).unwrap();
         let memory = stats.memory.unwrap();
         assert_eq!((memory.anon_bytes, memory.file_bytes, memory.usage_bytes), (8192, 4096, 20000));
         assert_eq!(
@@ -131,14 +122,14 @@ mod tests {
 
     #[test]
     fn v2_figures() {
-        let dir = files(&[
+        let files = [
             ("memory.stat", "anon 8192\nfile 4096\nkernel 1000\nslab 300\nanon_thp 5\n"),
             ("memory.current", "20000\n"),
             ("memory.events", "low 0\noom 1\noom_kill 2\noom_group_kill 0\n"),
             ("cpu.stat", "usage_usec 5\nuser_usec 3\n"),
-        ]);
-        let stats =
-            read(&Cgroup { v2: Some(dir.path().into()), ..Cgroup::nowhere(Path::new("/x")) }).unwrap();
+        ];
+        let (_dir, group) = fake::v2(&files);
+        let stats = read(&group).unwrap();
         let memory = stats.memory.unwrap();
         assert_eq!(
             (memory.anon_bytes, memory.kernel_bytes, memory.slab_bytes),

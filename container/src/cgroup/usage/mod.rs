@@ -191,20 +191,12 @@ fn huge_page_sizes(dir: &Path, ending: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::V1Dir;
+    use super::super::fake;
     use super::*;
-
-    fn files(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            fs::write(dir.path().join(name), text).unwrap();
-        }
-        dir
-    }
 
     #[test]
     fn v1_figures() {
-        let dir = files(&[
+        let files = [
             ("cpuacct.usage", "300\n"),
             ("cpuacct.usage_percpu", "100 200 \n"),
             ("cpuacct.stat", "user 2\nsystem 3\n"),
@@ -219,11 +211,10 @@ mod tests {
             ("pids.max", "max\n"),
             ("blkio.throttle.io_service_bytes_recursive", "8:0 Read 512\n8:0 Total 512\nTotal 512\n"),
             ("hugetlb.2MB.usage_in_bytes", "5\n"),
-        ]);
-        let controllers =
-            ["memory", "cpu", "cpuacct", "pids", "blkio", "hugetlb"].map(str::to_owned).to_vec();
-        let v1 = V1Dir { controllers, tree: "all".into(), dir: dir.path().into() };
-        let usage = read(&Cgroup { v1: vec![v1], ..Cgroup::nowhere(Path::new("/x")) });
+        ];
+        let controllers = ["memory", "cpu", "cpuacct", "pids", "blkio", "hugetlb"];
+        let (_dir, group) = fake::v1(&controllers, &files);
+        let usage = read(&group);
         let json = serde_json::to_value(&usage).unwrap();
         assert_eq!(json["cpu"]["usage"]["total"], 300);
         assert_eq!(json["cpu"]["usage"]["percpu"][1], 200);
@@ -241,7 +232,7 @@ mod tests {
 
     #[test]
     fn v2_figures() {
-        let dir = files(&[
+        let files = [
             (
                 "cpu.stat",
                 "usage_usec 5\nuser_usec 3\nsystem_usec 2\nnr_periods 9\nnr_throttled 8\nthrottled_usec 7\n",
@@ -261,8 +252,8 @@ mod tests {
                 "io.pressure",
                 "some avg10=0.50 avg60=0.00 avg300=0.00 total=9\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=8\n",
             ),
-        ]);
-        let group = Cgroup { v2: Some(dir.path().into()), ..Cgroup::nowhere(Path::new("/x")) };
+        ];
+        let (_dir, group) = fake::v2(&files);
         let usage = read(&group);
         assert_eq!((usage.cpu.usage.total, usage.cpu.throttling.throttled_time), (5000, 7000));
         assert_eq!((usage.memory.usage.limit, usage.memory.usage.failcnt), (u64::MAX, 6));
