@@ -28,18 +28,7 @@ fn main() -> ExitCode {
 
 fn run(dir: &Path, id: &str) -> Result<i32, Box<dyn std::error::Error>> {
     let stdio = [own(io::stdin())?, own(io::stdout())?, own(io::stderr())?];
-    let cgroup_path = Path::new("/carve").join(id);
-    let options = CreateOptions {
-        stdio,
-        cgroup_path,
-        hierarchy: None,
-        start_socket: None,
-        die_with_parent: true,
-        console: None,
-        inherited: 0,
-        new_keyring: true,
-        pivot: true,
-    };
+    let options = CreateOptions::new(stdio, Path::new("/carve").join(id));
     let mut container = container::create(&Bundle::load(dir)?, id, options)?;
     let ended = start_and_wait(&mut container);
     container.delete()?;

@@ -58,6 +58,24 @@ pub struct CreateOptions {
     pub pivot: bool,
 }
 
+impl CreateOptions {
+    /// What a container gets that lives as long as its creator: killed with it, with a session keyring of its own and its
+    /// root by pivot_root(2), and nothing further.
+    pub fn new(stdio: [OwnedFd; 3], cgroup_path: PathBuf) -> Self {
+        Self {
+            stdio,
+            cgroup_path,
+            hierarchy: None,
+            start_socket: None,
+            die_with_parent: true,
+            console: None,
+            inherited: 0,
+            new_keyring: true,
+            pivot: true,
+        }
+    }
+}
+
 /// A container that could not be made. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {

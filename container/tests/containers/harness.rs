@@ -206,17 +206,7 @@ impl Bundle {
         let id = self.dir.path().file_name().expect("it has a name").to_string_lossy().replace('.', "t");
         let null = File::open("/dev/null").expect("/dev/null can be opened");
         let copy = || OwnedFd::from(output.try_clone().expect("a descriptor can be copied"));
-        let options = CreateOptions {
-            stdio: [null.into(), copy(), copy()],
-            cgroup_path: cgroup_parent().join(&id),
-            hierarchy: None,
-            start_socket: None,
-            die_with_parent: true,
-            console: None,
-            inherited: 0,
-            new_keyring: true,
-            pivot: true,
-        };
+        let options = CreateOptions::new([null.into(), copy(), copy()], cgroup_parent().join(&id));
         container::create(&bundle, &id, options)
     }
 

@@ -145,17 +145,7 @@ fn ten_can_run_at_once() {
 pub(crate) fn helper(args: &[String]) {
     let [how_far, dir] = args else { panic!("how far, and a bundle: {args:?}") };
     let null = || File::options().read(true).write(true).open("/dev/null").unwrap().into();
-    let options = CreateOptions {
-        stdio: [null(), null(), null()],
-        cgroup_path: cgroup_parent().join("helped"),
-        hierarchy: None,
-        start_socket: None,
-        die_with_parent: true,
-        console: None,
-        inherited: 0,
-        new_keyring: true,
-        pivot: true,
-    };
+    let options = CreateOptions::new([null(), null(), null()], cgroup_parent().join("helped"));
     let mut container =
         container::create(&container::Bundle::load(Path::new(dir)).unwrap(), "helped", options).unwrap();
     if how_far == "start" {

@@ -37,17 +37,7 @@ pub(super) fn start(start: Start<'_>) -> Result<Box<dyn Running>> {
     let bundle = bundle::write(instance, image, &rootfs, place.as_ref())?;
 
     let (stdio, streams) = streams(instance.spec.interactive)?;
-    let options = CreateOptions {
-        stdio,
-        cgroup_path: instance.cgroup().into(),
-        hierarchy: None,
-        start_socket: None,
-        die_with_parent: true,
-        console: None,
-        inherited: 0,
-        new_keyring: true,
-        pivot: true,
-    };
+    let options = CreateOptions::new(stdio, instance.cgroup().into());
     let bundle = Bundle::load(&bundle).map_err(|error| EngineError::Invalid(error.to_string()))?;
     let created = container::create(&bundle, &instance.id, options);
     let container = created.map_err(|error| match error {
