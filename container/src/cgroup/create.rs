@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
 
-use super::apply::{self, Chosen, Version};
 use super::device_rules::{self, DeviceRules};
 use super::hierarchy::{Hierarchy, V1Tree, V2Tree};
-use super::{Cgroup, CgroupError, V1Dir, in_use, limits, write};
+use super::wanted::{Limit, Wanted};
+use super::{Cgroup, CgroupError, V1Dir, apply, in_use, write};
 
 /// v1 controllers whose tree is used even when no limit needs it: they account, track or guard.
 const ALWAYS_USED: [&str; 6] = ["memory", "cpu", "cpuacct", "pids", "freezer", "devices"];
@@ -23,16 +23,14 @@ pub(super) fn create(
     path: &Path,
     resources: &LinuxResources,
 ) -> Result<Cgroup, CgroupError> {
-    let settings = limits::settings(resources)?;
-    let limits = apply::choose(hierarchy, &settings)?;
     let devices = resources.devices().as_deref().unwrap_or_default();
-    let rules = DeviceRules::choose(hierarchy, devices, false)?;
+    let wanted = Wanted::choose(hierarchy, resources, devices, false)?;
     in_use::refuse(hierarchy, path)?;
     let mut making = Making::new(path)?;
     let done = making
-        .dirs(hierarchy, &limits, &rules)
-        .and_then(|()| apply::write_limits(&making.group, &limits))
-        .and_then(|()| making.device_rules(&rules));
+        .dirs(hierarchy, &wanted)
+        .and_then(|()| apply::write_limits(&making.group, &wanted.limits))
+        .and_then(|()| making.device_rules(&wanted.rules));
     match done {
         Ok(()) => Ok(making.finish()),
         Err(error) => {
@@ -53,10 +51,9 @@ pub(super) fn add_v1(group: &mut Cgroup, tree: &V1Tree) -> Result<PathBuf, Cgrou
     Ok(dir)
 }
 
-/// Enables the controllers that these limits need in all groups above `path`.
-pub(super) fn enable_on_the_way(tree: &V2Tree, path: &Path, limits: &[Chosen<'_>]) {
-    let wanted: Vec<&str> =
-        limits.iter().filter(|l| l.version == Version::V2).map(|l| l.target.controller.as_ref()).collect();
+/// Enables the controllers that limits need in all groups above `path`.
+pub(super) fn enable_on_the_way(tree: &V2Tree, path: &Path, wanted: &Wanted) {
+    let wanted: Vec<&str> = wanted.limits_of_v2().map(|limit| limit.target.controller.as_ref()).collect();
     let mut dir = tree.dir.clone();
     for part in path.components().skip(1) {
         enable(&dir, &wanted);
@@ -85,20 +82,10 @@ impl Making {
     }
 
     /// Its directory in each tree that is needed or useful.
-    fn dirs(
-        &mut self,
-        hierarchy: &Hierarchy,
-        limits: &[Chosen<'_>],
-        rules: &DeviceRules,
-    ) -> Result<(), CgroupError> {
+    fn dirs(&mut self, hierarchy: &Hierarchy, wanted: &Wanted) -> Result<(), CgroupError> {
         for tree in &hierarchy.v1 {
-            let is = |name: &str| tree.controllers.iter().any(|c| c == name);
-            let limit = limits.iter().find(|l| l.version == Version::V1 && is(&l.target.controller));
-            let guards = rules.need_v1() && is("devices");
-            if limit.is_none()
-                && !guards
-                && !tree.controllers.iter().any(|c| ALWAYS_USED.contains(&c.as_str()))
-            {
+            let (limit, guards) = (wanted.limit_of_v1(tree), wanted.guards_v1(tree));
+            if limit.is_none() && !guards && !ALWAYS_USED.iter().any(|useful| tree.has(useful)) {
                 continue;
             }
             let made = self.make(&tree.dir, |dir| inherit_cpuset(tree, dir));
@@ -107,17 +94,17 @@ impl Making {
             }
         }
         if let Some(tree) = &hierarchy.v2 {
-            let limit = limits.iter().find(|l| l.version == Version::V2);
-            let wanted = wanted_of_v2(tree, limits);
-            enable(&tree.dir, &wanted);
+            let limit = wanted.limits_of_v2().next();
+            let controllers = controllers_of_v2(tree, wanted);
+            enable(&tree.dir, &controllers);
             let last = tree.dir.join(&self.relative);
             let made = self.make(&tree.dir, |dir| {
                 if dir != last {
-                    enable(dir, &wanted);
+                    enable(dir, &controllers);
                 }
                 Ok(())
             });
-            if self.has_dir(made, limit, rules.need_v2())? {
+            if self.has_dir(made, limit, wanted.rules.need_v2())? {
                 refuse_threaded(&last)?;
                 self.group.v2 = Some(last);
             }
@@ -130,15 +117,15 @@ impl Making {
     fn has_dir(
         &mut self,
         made: Result<(), (PathBuf, io::Error)>,
-        limit: Option<&Chosen<'_>>,
+        limit: Option<&Limit>,
         guards: bool,
     ) -> Result<bool, CgroupError> {
         let Err((dir, source)) = made else { return Ok(true) };
         if !is_forbidden(&source) {
             return Err(CgroupError::Create { dir, source });
         }
-        if let Some(Chosen { setting, target, .. }) = limit {
-            return Err(apply::not_delegated(setting, target, &dir, source.to_string()));
+        if let Some(limit) = limit {
+            return Err(apply::not_delegated(limit, &dir, source.to_string()));
         }
         if guards && device_rules::matter() {
             return Err(CgroupError::Create { dir, source });
@@ -222,9 +209,9 @@ impl Making {
 
 /// The controllers that are enabled for the group: those that account or that limits are often changed of later, and
 /// those that limits need now.
-fn wanted_of_v2<'a>(tree: &'a V2Tree, limits: &[Chosen<'_>]) -> Vec<&'a str> {
+fn controllers_of_v2<'a>(tree: &'a V2Tree, wanted: &Wanted) -> Vec<&'a str> {
     let useful = |c: &str| matches!(c, "cpu" | "cpuset" | "io" | "memory" | "pids");
-    let needed = |c: &str| limits.iter().any(|l| l.version == Version::V2 && l.target.controller == c);
+    let needed = |c: &str| wanted.limits_of_v2().any(|limit| limit.target.controller == c);
     tree.controllers.iter().map(String::as_str).filter(|c| useful(c) || needed(c)).collect()
 }
 
@@ -235,7 +222,7 @@ fn is_forbidden(error: &io::Error) -> bool {
 
 /// No process can be put into an empty v1 cpuset, and every new one is empty.
 fn inherit_cpuset(tree: &V1Tree, dir: &Path) -> io::Result<()> {
-    if !tree.controllers.iter().any(|c| c == "cpuset") {
+    if !tree.has("cpuset") {
         return Ok(());
     }
     let parent = dir.parent().unwrap_or(dir);

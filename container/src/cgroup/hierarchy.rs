@@ -24,6 +24,13 @@ pub struct V1Tree {
     pub dir: PathBuf,
 }
 
+impl V1Tree {
+    /// Whether the tree has this controller.
+    pub(super) fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|c| c == controller)
+    }
+}
+
 /// The v2 tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct V2Tree {
@@ -108,7 +115,7 @@ impl Hierarchy {
 
     /// Whether a v1 tree has this controller.
     pub(super) fn has_v1(&self, controller: &str) -> bool {
-        self.v1.iter().any(|tree| tree.controllers.iter().any(|c| c == controller))
+        self.v1.iter().any(|tree| tree.has(controller))
     }
 
     /// Whether the v2 tree has it. What every group has is called `cgroup`, like a controller.

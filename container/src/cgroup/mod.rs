@@ -29,6 +29,7 @@ mod remove;
 mod stats;
 mod update;
 mod usage;
+mod wanted;
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};

@@ -5,11 +5,10 @@ use std::path::Path;
 
 use oci_spec::runtime::LinuxResources;
 
-use super::apply::{self, Chosen, Version};
-use super::device_rules::DeviceRules;
 use super::figures::number;
 use super::hierarchy::Hierarchy;
-use super::{Cgroup, CgroupError, create, freeze, kill, limits, write};
+use super::wanted::Wanted;
+use super::{Cgroup, CgroupError, apply, create, freeze, join, kill};
 
 /// How often processes that came meanwhile are moved as well.
 const ROUNDS: usize = 100;
@@ -21,23 +20,21 @@ pub(super) fn update(
     resources: &LinuxResources,
     devices: bool,
 ) -> Result<(), CgroupError> {
-    let settings = limits::settings(resources)?;
-    let limits = apply::choose(hierarchy, &settings)?;
-    let configured = resources.devices().as_deref().filter(|_| devices).unwrap_or_default();
-    let rules = DeviceRules::choose(hierarchy, configured, true)?;
+    let devices = resources.devices().as_deref().filter(|_| devices).unwrap_or_default();
+    let wanted = Wanted::choose(hierarchy, resources, devices, true)?;
     let check = resources.memory().as_ref().filter(|memory| memory.check_before_update() == Some(true));
     if let Some(limit) = check.and_then(|memory| memory.limit()) {
         refuse_less_than_used(group, limit)?;
     }
-    add_trees(group, hierarchy, &limits, &rules)?;
-    apply::write_limits(group, &limits)?;
-    if !rules.need_v1() {
-        return rules.apply(group);
+    add_trees(group, hierarchy, &wanted)?;
+    apply::write_limits(group, &wanted.limits)?;
+    if !wanted.rules.need_v1() {
+        return wanted.rules.apply(group);
     }
     // No process may meet the list half written.
     let was_frozen = freeze::is_frozen(group)?;
     freeze::freeze(group)?;
-    let applied = rules.apply(group);
+    let applied = wanted.rules.apply(group);
     if !was_frozen {
         freeze::thaw(group)?;
     }
@@ -58,16 +55,9 @@ fn refuse_less_than_used(group: &Cgroup, limit: i64) -> Result<(), CgroupError> 
 }
 
 /// Makes the group in trees that it did without so far, and moves its processes there.
-fn add_trees(
-    group: &mut Cgroup,
-    hierarchy: &Hierarchy,
-    limits: &[Chosen<'_>],
-    rules: &DeviceRules,
-) -> Result<(), CgroupError> {
+fn add_trees(group: &mut Cgroup, hierarchy: &Hierarchy, wanted: &Wanted) -> Result<(), CgroupError> {
     for tree in &hierarchy.v1 {
-        let is = |name: &str| tree.controllers.iter().any(|c| c == name);
-        let needed = limits.iter().any(|l| l.version == Version::V1 && is(&l.target.controller))
-            || (rules.need_v1() && is("devices"));
+        let needed = wanted.limit_of_v1(tree).is_some() || wanted.guards_v1(tree);
         let there = tree.controllers.first().is_some_and(|c| group.v1_dir(c).is_some());
         if needed && !there && !group.is_empty() {
             let dir = create::add_v1(group, tree)?;
@@ -75,7 +65,7 @@ fn add_trees(
         }
     }
     if let (Some(tree), Some(_)) = (&hierarchy.v2, group.v2_dir()) {
-        create::enable_on_the_way(tree, &group.path, limits);
+        create::enable_on_the_way(tree, &group.path, wanted);
     }
     Ok(())
 }
@@ -89,7 +79,7 @@ fn move_into(group: &Cgroup, dir: &Path) -> Result<(), CgroupError> {
             break;
         }
         for pid in &new {
-            match write(&dir.join("cgroup.procs"), &pid.as_raw_nonzero().to_string()) {
+            match join(dir, *pid) {
                 // It has ended.
                 Err(CgroupError::Write { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => {}
                 result => result?,

@@ -1,7 +1,7 @@
 //! Which limit goes into which file: a table from the OCI fields to v1 and v2, as values. One file a section of
 //! `linux.resources`; device rules are apart, in `devices.rs`.
 //!
-//! A [`Setting`] says where its value goes in either version. Which of the two a host has is for `apply.rs`.
+//! A [`Setting`] says where its value goes in either version. Which of the two a host has is for `wanted.rs`.
 
 mod block_io;
 mod cpu;
