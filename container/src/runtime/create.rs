@@ -54,16 +54,8 @@ pub struct Created {
 
 /// Creates it, and lets go of it.
 pub(super) fn create(store: &Store, id: &str, options: Create) -> Result<Created, RuntimeError> {
-    // How the command line was parsed is past.
-    sys::give_back_code();
-    let mut bundle = Bundle::load(&options.bundle)?;
-    // So is how the configuration was parsed, which is most of this process's code.
-    sys::give_back_code();
-    if let Some(process) = bundle.spec.process_mut() {
-        options.inherited.announce(process);
-    }
-    let mut record = new_record(store, &bundle, id)?;
-    let console = console(&bundle, &options, false)?.map(|console| console.theirs);
+    let (bundle, mut record, console) = prepare(store, id, &options, false)?;
+    let console = console.map(|console| console.theirs);
     let entry = store.make(id)?;
     let locked = entry.lock()?;
     match make(&entry, &locked, &bundle, &mut record, options, console, true) {
@@ -86,16 +78,7 @@ pub(super) fn run(
     options: Create,
     started: impl FnOnce(i32),
 ) -> Result<i32, RuntimeError> {
-    // How the command line was parsed is past.
-    sys::give_back_code();
-    let mut bundle = Bundle::load(&options.bundle)?;
-    // So is how the configuration was parsed, which is most of this process's code.
-    sys::give_back_code();
-    if let Some(process) = bundle.spec.process_mut() {
-        options.inherited.announce(process);
-    }
-    let mut record = new_record(store, &bundle, id)?;
-    let console = console(&bundle, &options, true)?;
+    let (bundle, mut record, console) = prepare(store, id, &options, true)?;
     let (theirs, ours) = console.map_or((None, None), |console| (Some(console.theirs), console.ours));
     // From now on a signal is for the program, and none leaves a container half made.
     let foreground = Foreground::take()?;
@@ -118,6 +101,26 @@ pub(super) fn run(
         Err(error) => return Err(error),
     }
     ended
+}
+
+/// Reads what is to be made, and finds out whether it can be.
+fn prepare(
+    store: &Store,
+    id: &str,
+    options: &Create,
+    foreground: bool,
+) -> Result<(Bundle, Record, Option<Console>), RuntimeError> {
+    // How the command line was parsed is past.
+    sys::give_back_code();
+    let mut bundle = Bundle::load(&options.bundle)?;
+    // So is how the configuration was parsed, which is most of this process's code.
+    sys::give_back_code();
+    if let Some(process) = bundle.spec.process_mut() {
+        options.inherited.announce(process);
+    }
+    let record = new_record(store, &bundle, id)?;
+    let console = console(&bundle, options, foreground)?;
+    Ok((bundle, record, console))
 }
 
 fn make(
