@@ -133,11 +133,24 @@ fn clone_process(
         let joined = move_into_thread_name_spaces(target.init, by_parent);
         joined.map_err(|errno| ExecError::Join(errno.into()))?;
     }
-    let request = |cgroup| CloneRequest { cgroup, ..CloneRequest::default() };
-    let mut cloned = sys::clone3(request(cgroup.as_ref().map(AsFd::as_fd)));
+    let into = |cgroup: Option<&File>| {
+        let cgroup = cgroup.map(AsFd::as_fd);
+        sys::clone3(CloneRequest { cgroup, ..CloneRequest::default() })
+    };
+    let mut cloned = into(cgroup.as_ref());
     if matches!(cloned, Err(Errno::BUSY | Errno::OPNOTSUPP)) {
         // The container has groups of its own below, so no process may be in its root (cgroups(7)).
-        cloned = sys::clone3(request(fallback()?.as_ref().map(AsFd::as_fd)));
+        cloned = into(fallback()?.as_ref());
+    }
+    if matches!(cloned, Err(Errno::ACCESS)) {
+        // The caller may use the container's group, and not move what is in their own there: another session, for instance.
+        cloned = into(None);
+        if let Ok(Cloned::Parent { .. }) = cloned {
+            let path = target.cgroup.path().display();
+            tracing::warn!(
+                "the process is not in the container's cgroup {path}: from your own group you may not move one there"
+            );
+        }
     }
     match cloned.map_err(|errno| ExecError::Clone(errno.into()))? {
         Cloned::Parent { pid, pidfd } => Ok((creator_end, pid, pidfd)),

@@ -124,6 +124,37 @@ echo threaded > $CG/threads/a/cgroup.type
 check threaded fails threaded oci run --bundle /bundles/threads threads
 check parents-stay [ -d $CG/busy -a -d $CG/threads -a ! -e $CG/busy/x -a ! -e $CG/threads/x ]
 check what-v2-lacks fails 'knows no such limit' oci run --bundle /bundles/swappiness swappiness
+# What systemd gives a user, and where their shell is.
+mkdir -p /etc /home/b $CG/user/app/shell
+echo 'user:x:1000:1000::/home:/bin/sh' > /etc/passwd
+echo '+memory +pids' > $CG/user/cgroup.subtree_control
+for dir in $CG/user/app $CG/user/app/shell; do
+    chown 1000 $dir $dir/cgroup.procs $dir/cgroup.subtree_control
+done
+chown 1000 /home /home/b
+user() { # GROUP COMMAND…
+    group=$1
+    shift
+    sh -c 'echo $$ > "$0/cgroup.procs" && exec su user -c "$1"' $CG/$group "$*"
+}
+rootless() { user user/app/shell /carve oci --root /home/state "$@"; }
+user user/app/shell /carve oci spec --rootless --bundle /home/b
+sed -i 's/"path": "rootfs"/"path": "\/rootfs"/; s/^ *"sh"$/"sleep", "1000"/; s/"terminal": true/"terminal": false/' /home/b/config.json
+rootless run --detach --bundle /home/b mine > /tmp/mine.out 2>&1 < /dev/null || cat /tmp/mine.out
+check delegated grep -q '[0-9]' $CG/user/app/mine/cgroup.procs
+check delegated-limit rootless update --pids-limit 7 mine
+check delegated-limit-holds grep -qx 7 $CG/user/app/mine/pids.max
+check delegated-exec rootless exec mine true
+check delegated-pause rootless pause mine
+check delegated-kill rootless delete --force mine
+check delegated-leaves-nothing [ -d $CG/user/app -a ! -e $CG/user/app/mine ]
+rootless run --detach --bundle /home/b mine > /tmp/mine.out 2>&1 < /dev/null || cat /tmp/mine.out
+check exec-from-another-session sh -c "echo \$\$ > $CG/busy/cgroup.procs && su user -c '/carve oci --root /home/state exec mine true' 2>&1 | grep -q 'not in the container'"
+check delegated-delete rootless delete --force mine
+mkdir $CG/alone && chown 1000 $CG/alone $CG/alone/cgroup.procs
+user alone /carve oci --root /home/state run --detach --bundle /home/b own > /tmp/own.out 2>&1 < /dev/null || cat /tmp/own.out
+check below-the-own-group [ -d $CG/alone/own ]
+check below-the-own-group-delete user alone /carve oci --root /home/state delete --force own
 check list sh -c '[ "$(/carve oci list -q)" = "" ]'
 check nothing-left gone ''
 echo v2: done

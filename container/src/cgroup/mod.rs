@@ -10,6 +10,7 @@
 
 mod apply;
 mod create;
+mod delegated;
 mod device_list;
 mod device_program;
 mod device_rules;
@@ -93,6 +94,12 @@ impl Cgroup {
     /// Then, and when the group cannot be looked at.
     pub fn refuse_used(hierarchy: &Hierarchy, path: &Path) -> Result<(), CgroupError> {
         in_use::refuse(hierarchy, path)
+    }
+
+    /// The group below which a user may make others who may not at the top of the v2 tree; `None` if that does not matter, or
+    /// nothing is delegated.
+    pub(crate) fn delegated(hierarchy: &Hierarchy) -> Option<PathBuf> {
+        delegated::base(hierarchy)
     }
 
     /// The group `path` as far as it exists; trees without it are left out.

@@ -13,14 +13,15 @@ use super::pid_file;
 use super::record::{Process, Record};
 use super::store::{Entry, Locked, Store};
 use crate::bundle::Bundle;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Hierarchy};
 use crate::console::Console;
 use crate::container::Container;
 use crate::create::{self, CreateOptions};
 use crate::plan;
 use crate::sys;
 
-/// Below this, in each cgroup tree, are the containers whose configuration does not say where.
+/// Below this, in each cgroup tree, are the containers whose configuration does not say where, unless the user has a part of
+/// the v2 tree.
 const CGROUP_PARENT: &str = "/carve-oci";
 
 /// What a container is created from.
@@ -177,8 +178,8 @@ fn new_record(store: &Store, bundle: &Bundle, id: &str) -> Result<Record, Runtim
     if store.open(id).is_ok() {
         return Err(RuntimeError::Exists { id: id.to_owned() });
     }
-    let cgroup = cgroup_path(bundle, id)?;
     let hierarchy = store.trees().get()?;
+    let cgroup = cgroup_path(bundle, hierarchy, id)?;
     Cgroup::refuse_used(hierarchy, &cgroup)?;
     // What it will be, for whoever has to clean up if this process is killed.
     let cgroup_made_parents = Cgroup::missing_parents(hierarchy, &cgroup)?;
@@ -203,8 +204,9 @@ fn new_record(store: &Store, bundle: &Bundle, id: &str) -> Result<Record, Runtim
     })
 }
 
-/// What the configuration says; a relative path is below our own parent, as one that it does not give.
-fn cgroup_path(bundle: &Bundle, id: &str) -> Result<PathBuf, RuntimeError> {
+/// What the configuration says; a relative path is below our own parent, as one that it does not give, or below what is
+/// delegated to the user.
+fn cgroup_path(bundle: &Bundle, hierarchy: &Hierarchy, id: &str) -> Result<PathBuf, RuntimeError> {
     plan::checked_id(id)?;
     let configured = bundle.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let path = configured.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| id.into());
@@ -214,8 +216,10 @@ fn cgroup_path(bundle: &Bundle, id: &str) -> Result<PathBuf, RuntimeError> {
                       cgroup_manager = \"cgroupfs\", containerd: SystemdCgroup = false)";
         return Err(plan::invalid("linux.cgroupsPath", text, reason).into());
     }
-    // An absolute path replaces the parent.
-    Ok(Path::new(CGROUP_PARENT).join(path))
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    Ok(Cgroup::delegated(hierarchy).unwrap_or_else(|| CGROUP_PARENT.into()).join(path))
 }
 
 /// Removes what a creation that failed has left; that it could not all be is for `delete --force` to mend.
