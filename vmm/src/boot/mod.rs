@@ -50,6 +50,8 @@ pub(crate) struct Hardware {
     pub(crate) acpi: bool,
     /// Processors, whose APIC ids count from 0.
     pub(crate) cpus: u32,
+    /// Whether there is a PIC beside the I/O APIC.
+    pub(crate) pic: bool,
     /// Whether the first serial port is there.
     pub(crate) serial: bool,
     /// Base address and interrupt of each virtio device.

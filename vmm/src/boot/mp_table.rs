@@ -4,6 +4,7 @@
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
 use super::Hardware;
+use crate::legacy::serial;
 use crate::memory::{GuestMemory, layout};
 
 /// Ids of 8 bits, of which the last means "all" and one is the I/O APIC's. More processors need ACPI.
@@ -23,7 +24,7 @@ const INT: u8 = 0;
 const NMI: u8 = 1;
 const EXT_INT: u8 = 3;
 
-/// Interrupts of the PIC, which kernels expect, whether something is connected to them or not. The serial port's is one.
+/// Interrupts of the PIC, which kernels expect where there is one, whether something is connected to them or not.
 const PIC_INTERRUPTS: u32 = 16;
 
 /// Writes the floating pointer, below the VGA hole where kernels look, and the table. Only interrupts that are used are
@@ -34,9 +35,10 @@ pub(super) fn write_to(memory: &GuestMemory, hardware: &Hardware) -> Result<(), 
 }
 
 fn interrupts(hardware: &Hardware) -> Vec<u32> {
-    let of_pic = 0..PIC_INTERRUPTS;
+    let of_pic = (0..PIC_INTERRUPTS).filter(|_| hardware.pic);
+    let of_serial_port = hardware.serial.then_some(serial::IRQ);
     let of_devices = hardware.virtio.iter().map(|(_, irq)| *irq);
-    let mut all: Vec<_> = of_pic.chain(of_devices).collect();
+    let mut all: Vec<_> = of_pic.chain(of_serial_port).chain(of_devices).collect();
     all.sort_unstable();
     all.dedup();
     all
@@ -143,8 +145,9 @@ mod tests {
     #[test]
     fn interrupts_that_nothing_is_connected_to_are_left_out_but_for_the_pics() {
         let virtio = vec![(layout::VIRTIO_MMIO, 5), (layout::VIRTIO_MMIO, 18)];
-        let hardware = Hardware { acpi: false, cpus: 1, serial: true, virtio };
-        assert_eq!(interrupts(&hardware), (0..16).chain([18]).collect::<Vec<_>>());
+        let hardware = |pic| Hardware { acpi: false, cpus: 1, pic, serial: true, virtio: virtio.clone() };
+        assert_eq!(interrupts(&hardware(false)), [4, 5, 18]);
+        assert_eq!(interrupts(&hardware(true)), (0..16).chain([18]).collect::<Vec<_>>());
         let entry = entries(2, &[18]).into_iter().find(|entry| entry[0] == IO_INTERRUPT);
         assert_eq!(entry, Some(vec![IO_INTERRUPT, INT, 0, 0, 0, 18, 2, 18]));
     }

@@ -230,6 +230,7 @@ fn describe_machine(
     let hardware = Hardware {
         acpi: config.acpi.for_kernel(kernel.header.is_some()),
         cpus: config.vcpus.into(),
+        pic: platform.has_pic(),
         serial: devices.has_serial(),
         virtio: devices.virtio_windows().collect(),
     };

@@ -61,6 +61,11 @@ pub(crate) trait Platform: Send {
         profile: bool,
     ) -> Result<Vec<Box<dyn CpuEngine>>, KvmError>;
 
+    /// Whether there is a PIC beside the I/O APIC.
+    fn has_pic(&self) -> bool {
+        true
+    }
+
     /// What takes its time and the guest need not wait for. Called when the vCPUs run, by the thread that started them.
     fn attend(&self) {}
 
@@ -87,7 +92,8 @@ pub(super) fn open(
 ) -> Result<Box<dyn Platform>, KvmError> {
     Ok(match opened.engine(config.engine) {
         Engine::Soft if config.vcpus > 1 => return Err(KvmError::Vcpus(config.vcpus)),
-        Engine::Soft => Box::new(SoftPlatform::new(&opened.kvm, memory)?),
+        // Our own kernel does without a PIC; others may want it, with `noapic` for one.
+        Engine::Soft => Box::new(SoftPlatform::new(&opened.kvm, memory, !config.own_kernel)?),
         _ => Box::new(KvmPlatform::new(opened.kvm.clone(), memory)?),
     })
 }

@@ -48,7 +48,7 @@ pub(crate) use platform::{CMDLINE, SoftPlatform};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz_controllers(text: &str) {
     let Ok(saved) = serde_json::value::RawValue::from_string(text.to_owned()) else { return };
-    let controllers = interrupts::Controllers::new(std::sync::Arc::new(|| ()), 2_000_000);
+    let controllers = interrupts::Controllers::new(std::sync::Arc::new(|| ()), 2_000_000, true);
     if controllers.restore(&saved).is_ok() {
         for step in 0..100 {
             controllers.advance(step << 20);

@@ -28,6 +28,7 @@ pub(crate) const CMDLINE: &str = "mitigations=off noreplace-smp percpu_alloc=pag
 pub(crate) struct SoftPlatform {
     memory: GuestMemory,
     controllers: Arc<Controllers>,
+    has_pic: bool,
     attention: Arc<Attention>,
     cpuid: kvm_bindings::CpuId,
     /// Until the CPU takes it.
@@ -36,11 +37,11 @@ pub(crate) struct SoftPlatform {
 }
 
 impl SoftPlatform {
-    /// A machine with `memory`.
+    /// A machine with `memory`, with or without a PIC beside the I/O APIC.
     ///
     /// # Errors
     /// KVM, which runs ring 3, refused.
-    pub(crate) fn new(host: &Host, memory: &GuestMemory) -> Result<Self, KvmError> {
+    pub(crate) fn new(host: &Host, memory: &GuestMemory, has_pic: bool) -> Result<Self, KvmError> {
         let ring3 = Ring3::create(host, memory, &host.cpuid(Place::ALONE)?)?;
         let (cpuid, stats) = (ring3.cpuid()?, ring3.stats());
         let attention = Arc::new(Attention::new(ring3.kicker()));
@@ -50,14 +51,18 @@ impl SoftPlatform {
                 tracing::error!(%error, "cannot tell the CPU of an interrupt");
             }
         };
-        let controllers = Controllers::new(Arc::new(notify), ring3.tsc_khz().into());
-        Ok(Self { memory: memory.clone(), controllers, attention, cpuid, ring3: Some(ring3), stats })
+        let controllers = Controllers::new(Arc::new(notify), ring3.tsc_khz().into(), has_pic);
+        Ok(Self { memory: memory.clone(), controllers, has_pic, attention, cpuid, ring3: Some(ring3), stats })
     }
 }
 
 impl Platform for SoftPlatform {
     fn cmdline(&self) -> Result<&'static str, KvmError> {
         Ok(CMDLINE)
+    }
+
+    fn has_pic(&self) -> bool {
+        self.has_pic
     }
 
     fn interrupt_line(&self, irq: u32) -> Result<Arc<dyn InterruptLine>, KvmError> {

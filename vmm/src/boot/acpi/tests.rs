@@ -8,7 +8,7 @@ use super::*;
 
 fn hardware(cpus: u32) -> Hardware {
     let virtio = vec![(layout::VIRTIO_MMIO, 5), (layout::VIRTIO_MMIO + 0x1000, 6)];
-    Hardware { acpi: true, cpus, serial: true, virtio }
+    Hardware { acpi: true, cpus, pic: true, serial: true, virtio }
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

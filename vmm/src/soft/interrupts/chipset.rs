@@ -6,7 +6,8 @@
 //!   PIT ─ IRQ 0           (directly to the CPU while the local APIC is off) ┘
 //! ```
 //!
-//! Inputs are identity-mapped, IRQ 0 included, as the MP table says and as KVM's default routing has it.
+//! Inputs are identity-mapped, IRQ 0 included, as the MP table says and as KVM's default routing has it. A machine may be
+//! without the PIC: its inputs then lead nowhere, and its ports are empty.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,19 +25,19 @@ const TIMER_IRQ: u32 = 0;
 pub(super) struct Chipset {
     local_apic: LocalApic,
     io_apic: IoApic,
-    pic: Pic,
+    pic: Option<Pic>,
     pit: Pit,
     /// The PIC's output as LINT0 last saw it.
     lint0: bool,
 }
 
 impl Chipset {
-    /// The chipset as firmware leaves it.
-    pub(super) fn new(frequency: TscFrequency) -> Self {
+    /// The chipset as firmware leaves it, with or without the PIC.
+    pub(super) fn new(frequency: TscFrequency, has_pic: bool) -> Self {
         Self {
             local_apic: LocalApic::new(frequency),
             io_apic: IoApic::new(),
-            pic: Pic::new(),
+            pic: has_pic.then(Pic::new),
             pit: Pit::new(frequency),
             lint0: false,
         }
@@ -47,7 +48,7 @@ impl Chipset {
         if !other.local_apic.ticks_like(&self.local_apic) || !other.pit.ticks_like(&self.pit) {
             return Err("the TSC ticked at another frequency");
         }
-        if !other.pit.is_possible() || !other.pic.is_possible() {
+        if !other.pit.is_possible() || other.pic.as_ref().is_some_and(|pic| !pic.is_possible()) {
             return Err("a register has a value that it cannot have");
         }
         *self = other;
@@ -73,7 +74,9 @@ impl Chipset {
     /// Raises and lowers input `irq` of both controllers.
     pub(super) fn pulse(&mut self, irq: u32) {
         for high in [true, false] {
-            self.pic.set_input(irq, high);
+            if let Some(pic) = &mut self.pic {
+                pic.set_input(irq, high);
+            }
             self.io_apic.set_input(irq, high, |message| self.local_apic.receive(message));
         }
     }
@@ -94,8 +97,10 @@ impl Chipset {
         if !accepts.maskable {
             return None;
         }
-        if self.pic_interrupts() {
-            return Some(Interrupt::Vector(self.pic.acknowledge()));
+        if self.pic_interrupts()
+            && let Some(pic) = &mut self.pic
+        {
+            return Some(Interrupt::Vector(pic.acknowledge()));
         }
         self.local_apic.acknowledge().map(Interrupt::Vector)
     }
@@ -149,17 +154,18 @@ impl Chipset {
 
     /// Reads a byte from `port`; `None` if nothing here has that port.
     pub(super) fn read_port(&mut self, port: u16, tsc: u64) -> Option<u8> {
-        self.pic.read_port(port).or_else(|| self.pit.read_port(port, tsc))
+        self.pic.as_mut().and_then(|pic| pic.read_port(port)).or_else(|| self.pit.read_port(port, tsc))
     }
 
     /// Writes a byte to `port`; whether anything here has that port.
     pub(super) fn write_port(&mut self, port: u16, value: u8, tsc: u64) -> bool {
-        self.pic.write_port(port, value) || self.pit.write_port(port, value, tsc)
+        self.pic.as_mut().is_some_and(|pic| pic.write_port(port, value))
+            || self.pit.write_port(port, value, tsc)
     }
 
     /// Lets LINT0 see the PIC's output. To be called after each change.
     pub(super) fn settle(&mut self) {
-        let output = self.pic.output();
+        let output = self.pic_output();
         if output && !self.lint0 {
             self.local_apic.raise_lint0();
         }
@@ -167,7 +173,11 @@ impl Chipset {
     }
 
     fn pic_interrupts(&self) -> bool {
-        self.pic.output() && self.local_apic.accepts_pic()
+        self.pic_output() && self.local_apic.accepts_pic()
+    }
+
+    fn pic_output(&self) -> bool {
+        self.pic.as_ref().is_some_and(Pic::output)
     }
 
     fn broadcast_end(&mut self, vector: Option<u8>) {

@@ -78,16 +78,19 @@ impl Controllers {
     /// `notify` is called, on whatever thread it happens, when an interrupt becomes deliverable and none of its kind
     /// was before. So the CPU looks at [`Self::pending`] when notified and when it begins to accept a kind: RFLAGS.IF
     /// is set, a shadow or an NMI's handler ends.
-    pub(crate) fn new(notify: Arc<dyn Fn() + Send + Sync>, tsc_khz: u64) -> Arc<Self> {
+    ///
+    /// Without the PIC its ports read as a floating bus. A kernel that has the I/O APIC then does without it, and without
+    /// the 16 interrupts that it would keep for it.
+    pub(crate) fn new(notify: Arc<dyn Fn() + Send + Sync>, tsc_khz: u64, has_pic: bool) -> Arc<Self> {
         Arc::new(Self {
-            chipset: Mutex::new(Chipset::new(TscFrequency::from_khz(tsc_khz))),
+            chipset: Mutex::new(Chipset::new(TscFrequency::from_khz(tsc_khz), has_pic)),
             pending: AtomicU8::new(0),
             deadline: AtomicU64::new(NEVER),
             notify,
         })
     }
 
-    /// An interrupt line for a device: each trigger is a rise of input `irq` of the I/O APIC and the PIC.
+    /// An interrupt line for a device: each trigger is a rise of input `irq` of the I/O APIC and the PIC, if there is one.
     pub(crate) fn line(self: &Arc<Self>, irq: u32) -> Arc<dyn InterruptLine> {
         Arc::new(Line { controllers: self.clone(), irq })
     }
@@ -149,7 +152,7 @@ impl Controllers {
         self.with_time(tsc, |chipset| chipset.write_mmio(address, data, tsc))
     }
 
-    /// Fills `data` with what the PIC, the PIT or the speaker port has at `port`; whether they have that port. They
+    /// Fills `data` with what the PIC, the PIT or the speaker port has at `port`; whether that port is theirs. They
     /// answer single bytes only.
     pub(crate) fn read_port(&self, port: u16, data: &mut [u8], tsc: u64) -> bool {
         if !owns_port(port) {
@@ -161,13 +164,13 @@ impl Controllers {
         true
     }
 
-    /// Writes `data` to the PIC, the PIT or the speaker port at `port`; whether they have that port. They take single
+    /// Writes `data` to the PIC, the PIT or the speaker port at `port`; whether that port is theirs. They take single
     /// bytes only.
     pub(crate) fn write_port(&self, port: u16, data: &[u8], tsc: u64) -> bool {
         if let &[value] = data
             && owns_port(port)
         {
-            return self.with_time(tsc, |chipset| chipset.write_port(port, value, tsc));
+            self.with_time(tsc, |chipset| chipset.write_port(port, value, tsc));
         }
         owns_port(port)
     }

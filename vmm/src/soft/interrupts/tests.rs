@@ -22,12 +22,16 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
+        Self::with_pic(true)
+    }
+
+    fn with_pic(has_pic: bool) -> Self {
         let notified = Arc::new(AtomicUsize::new(0));
         let counter = notified.clone();
         let notify = Arc::new(move || {
             counter.fetch_add(1, Ordering::SeqCst);
         });
-        Self { controllers: Controllers::new(notify, TSC_KHZ), notified }
+        Self { controllers: Controllers::new(notify, TSC_KHZ, has_pic), notified }
     }
 
     /// As Linux sets it up: x2APIC mode, enabled, PIC masked, LINT0 masked.
@@ -315,4 +319,35 @@ fn ports_answer_single_bytes_only() {
     let mut data = [0];
     machine.controllers.read_port(0x21, &mut data, 0);
     assert_eq!(data, [0xfb], "no initialisation was begun");
+}
+
+#[test]
+fn without_a_pic_its_ports_float_and_the_rest_works() {
+    let machine = Machine::with_pic(false);
+    let mut data = [0];
+    machine.write_ports(&PIC_INIT, 0);
+    for port in [0x20, 0x21, 0xa0, 0xa1, 0x4d0, 0x4d1] {
+        data[0] = 0;
+        assert!(machine.controllers.read_port(port, &mut data, 0));
+        assert_eq!(data, [0xff], "{port:#x}: not what Linux wrote to see whether there is one");
+    }
+    machine.write_ports(&[(0x43, 0x34), (0x40, 0x9c), (0x40, 0x2e)], 0);
+    machine.write_msr(0x1b, 0xfee0_0d00);
+    machine.write_msr(0x80f, 0x1ff);
+    machine.write_io_apic(0x10, 0x30);
+    machine.controllers.advance(machine.controllers.deadline().unwrap());
+    assert_eq!((machine.take(), machine.take()), (Some(Interrupt::Vector(0x30)), None));
+}
+
+#[test]
+fn a_saved_machine_has_its_pic_or_none_afterwards() {
+    for has_pic in [true, false] {
+        let saved = Machine::with_pic(has_pic).controllers.save().unwrap();
+        let other = Machine::with_pic(!has_pic);
+        other.controllers.restore(&saved).unwrap();
+        other.write_ports(&PIC_INIT, 0);
+        let mut mask = [0];
+        other.controllers.read_port(0x21, &mut mask, 0);
+        assert_eq!(mask == [0xfb], has_pic);
+    }
 }

@@ -94,7 +94,7 @@ fn the_time_stamp_counter_is_the_clocks() {
 #[test]
 fn the_local_apics_registers_are_the_controllers() {
     let mut cpu = cpu();
-    cpu.system.controllers = Some(Controllers::new(Arc::new(|| {}), 1_000_000));
+    cpu.system.controllers = Some(Controllers::new(Arc::new(|| {}), 1_000_000, true));
     let base = cpu.read_msr(APIC_BASE).unwrap();
     assert_eq!(cpu.write_msr(APIC_BASE, base | 1 << 10), Err(Stop::Done));
     assert_eq!(cpu.read_msr(X2APIC_ID), Ok(0));
