@@ -7,7 +7,10 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::{Host, binary};
+use crate::{Ended, Host, binary};
+
+/// A program that does nothing until it is killed.
+pub const WAITING: [&str; 2] = ["sleep", "1000"];
 
 /// Programs that busybox is, by these names.
 const APPLETS: [&str; 19] = [
@@ -57,7 +60,7 @@ impl Host {
     /// When it cannot be run.
     #[must_use]
     pub fn oci(&self, args: &[&str]) -> Output {
-        self.oci_command(args).stdin(Stdio::null()).output().expect("carve runs")
+        self.oci_command(args).run()
     }
 
     /// The same, which must succeed; its standard output.
@@ -66,9 +69,16 @@ impl Host {
     /// When it fails.
     #[must_use]
     pub fn oci_ok(&self, args: &[&str]) -> String {
-        let output = self.oci(args);
-        assert!(output.status.success(), "carve oci {args:?}: {output:?}");
-        String::from_utf8(output.stdout).expect("text")
+        self.oci_command(args).ok()
+    }
+
+    /// The same, which must fail; what it complains of.
+    ///
+    /// # Panics
+    /// When it does not, with the code 1.
+    #[must_use]
+    pub fn oci_fails(&self, args: &[&str]) -> String {
+        self.oci_command(args).fails(1)
     }
 
     /// The same, with what a detached container writes going to a file: a pipe would be held open by it.
@@ -78,7 +88,7 @@ impl Host {
     pub fn oci_detached(&self, args: &[&str], output: &Path) {
         let file = File::create(output).expect("a file can be made");
         let mut command = self.oci_command(args);
-        command.stdin(Stdio::null()).stdout(file.try_clone().expect("a copy")).stderr(file);
+        command.stdout(file.try_clone().expect("a copy")).stderr(file);
         let status = command.status().expect("carve runs");
         assert!(status.success(), "carve oci {args:?}: {}", fs::read_to_string(output).unwrap_or_default());
     }
@@ -100,11 +110,10 @@ impl Host {
     /// When it does not.
     pub fn oci_refuses(&self, change: impl FnOnce(&mut Value)) -> String {
         let bundle = self.bundle("refused", &["true"]).with(change);
-        let output = self.oci(&["create", "--bundle", bundle.path(), "refused"]);
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let complaint = self.oci_fails(&["create", "--bundle", bundle.path(), "refused"]);
         assert_eq!(self.oci_ok(&["list", "--quiet"]), "");
         fs::remove_dir_all(&bundle.dir).expect("the bundle can be removed");
-        String::from_utf8_lossy(&output.stderr).into_owned()
+        complaint
     }
 
     /// A container's state.
@@ -116,11 +125,11 @@ impl Host {
         serde_json::from_str(&self.oci_ok(&["state", id])).expect("state is JSON")
     }
 
-    /// The command, to be given streams.
+    /// The command, without input.
     #[must_use]
     pub fn oci_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary());
-        command.arg("oci").arg("--root").arg(self.oci_root()).args(args);
+        command.arg("oci").arg("--root").arg(self.oci_root()).args(args).stdin(Stdio::null());
         command
     }
 }
@@ -150,6 +159,12 @@ impl OciBundle {
     #[must_use]
     pub fn path(&self) -> &str {
         self.dir.to_str().expect("temporary directories are UTF-8")
+    }
+
+    /// The root filesystem's directory.
+    #[must_use]
+    pub fn rootfs(&self) -> PathBuf {
+        self.dir.join("rootfs")
     }
 
     fn write(&self) {

@@ -73,7 +73,7 @@ impl Containerd {
         };
         let tar = Command::new("tar")
             .arg("-C")
-            .arg(bundle.dir.join("rootfs"))
+            .arg(bundle.rootfs())
             .args(["-c", "."])
             .output()
             .expect("what it needs can be made");

@@ -80,7 +80,7 @@ fn settled(host: &Host) -> Option<String> {
 /// Removes all, and compares with what there was.
 fn clean_up(host: &Host, bundle: &OciBundle, before: &Census, when: &str) {
     let _ = host.oci_ok(&["delete", "--force", "one"]);
-    let _ = fs::remove_file(bundle.dir.join("rootfs/started"));
+    let _ = fs::remove_file(bundle.rootfs().join("started"));
     let mut left = Vec::new();
     for _ in 0..100 {
         left = Census::take(&host.path("")).beyond(before);
@@ -95,7 +95,7 @@ fn clean_up(host: &Host, bundle: &OciBundle, before: &Census, when: &str) {
 /// That a container is what it is said to be: one that is created can be started, one that has stopped not.
 fn prove(host: &Host, bundle: &OciBundle, status: Option<&str>, when: &str) {
     let start = || host.oci(&["start", "one"]);
-    let started = || bundle.dir.join("rootfs/started").exists();
+    let started = || bundle.rootfs().join("started").exists();
     match status {
         Some("created") => {
             // Whether by this or because it was ordered to before, which it may not have carried out yet.

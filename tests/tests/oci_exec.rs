@@ -9,9 +9,7 @@ use std::{
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{Host, OciContainer, wait_for};
-
-const WAITING: [&str; 2] = ["sleep", "1000"];
+use tests::{Host, OciContainer, WAITING, wait_for};
 
 #[test]
 fn gives_the_programs_output_and_exit_status() {

@@ -28,13 +28,8 @@ impl Podman {
         let podman = Self { host, runtime };
         let bundle = podman.host.bundle("image", &["true"]);
         let tar = podman.host.path("image.tar");
-        let packed = Command::new("tar")
-            .arg("-C")
-            .arg(bundle.dir.join("rootfs"))
-            .arg("-cf")
-            .arg(&tar)
-            .arg(".")
-            .status();
+        let packed =
+            Command::new("tar").arg("-C").arg(bundle.rootfs()).arg("-cf").arg(&tar).arg(".").status();
         assert!(packed.expect("what it needs can be made").success());
         podman.ok(&["import", tar.to_str().expect("what it needs can be made"), "busy"]);
         Some(podman)

@@ -52,7 +52,7 @@ fn id(number: usize) -> String {
 /// `carve oci ARGS…`, which nobody reads.
 fn silent(host: &Host, args: &[&str]) -> Command {
     let mut command = host.oci_command(args);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 

@@ -17,9 +17,7 @@ use rustix::{
     termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
 };
 use serde_json::{Value, json};
-use tests::{Host, OciContainer, wait_for};
-
-const WAITING: [&str; 2] = ["sleep", "1000"];
+use tests::{Host, OciContainer, WAITING, wait_for};
 
 /// What tells a terminal that is the program's own: its name, its size, that it controls the session, its owner.
 const ABOUT: &str = "tty; stty size; echo controls > /dev/tty; stat -c %u $(tty); \

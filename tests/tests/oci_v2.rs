@@ -15,7 +15,7 @@ const SCRIPT: &str = include_str!("oci_v2.sh");
 /// Adds containers, the binary and what it is linked with to the tree of the initramfs.
 fn fill(host: &Host, tree: &Path) {
     let rootfs = host.bundle("b", &["true"]);
-    let copied = Command::new("cp").arg("-a").arg(rootfs.dir.join("rootfs")).arg(tree).status().unwrap();
+    let copied = Command::new("cp").arg("-a").arg(rootfs.rootfs()).arg(tree).status().unwrap();
     assert!(copied.success());
     // Without what is for debuggers: the guest keeps it in memory.
     let stripped = Command::new("strip").arg("-o").arg(tree.join("carve")).arg(binary()).status().unwrap();

@@ -4,9 +4,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use tests::{Host, wait_for};
-
-const WAITING: [&str; 2] = ["sleep", "1000"];
+use tests::{Host, WAITING, wait_for};
 
 fn stopped(host: &Host, id: &str) {
     wait_for("it has stopped", || (host.oci_state(id)["status"] == "stopped").then_some(()));
@@ -30,7 +28,7 @@ fn create_needs_a_bundle_and_a_new_id_and_reads_the_configuration_once() {
     let bundle = bundle.with(|config| config["process"]["args"] = json!(["sh", "-c", "echo second > /said"]));
     let _ = host.oci_ok(&["start", "one"]);
     stopped(&host, "one");
-    assert_eq!(fs::read_to_string(bundle.dir.join("rootfs/said")).unwrap(), "first\n");
+    assert_eq!(fs::read_to_string(bundle.rootfs().join("said")).unwrap(), "first\n");
     let _ = host.oci_ok(&["delete", "one"]);
 }
 
@@ -65,7 +63,7 @@ fn delete_is_for_stopped_containers_and_removes_only_what_create_made() {
     let _ = host.oci_ok(&["kill", "one", "KILL"]);
     stopped(&host, "one");
     let _ = host.oci_ok(&["delete", "one"]);
-    assert!(shared.join("file").exists() && bundle.dir.join("rootfs/bin").exists());
+    assert!(shared.join("file").exists() && bundle.rootfs().join("bin").exists());
     if has_pids {
         assert!(neighbour.is_dir() && !kept.join("inner").exists());
         fs::remove_dir(&neighbour).unwrap();
@@ -89,7 +87,7 @@ fn start_and_kill_have_no_effect_in_another_state() {
         assert_eq!(host.oci(command).status.code(), Some(1), "{command:?}");
         assert_eq!(host.oci_state("one")["status"], "stopped", "{command:?}");
     }
-    assert_eq!(fs::read_to_string(bundle.dir.join("rootfs/started")).unwrap(), "\n");
+    assert_eq!(fs::read_to_string(bundle.rootfs().join("started")).unwrap(), "\n");
     let _ = host.oci_ok(&["delete", "one"]);
 }
 
@@ -101,8 +99,8 @@ fn the_program_gets_the_signal_that_was_sent() {
                   while true; do sleep 0.05; done";
     let bundle = host.bundle("b", &["sh", "-c", script]);
     host.oci_detached(&["run", "--detach", "--bundle", bundle.path(), "one"], &host.path("output"));
-    wait_for("it is ready", || bundle.dir.join("rootfs/ready").exists().then_some(()));
-    let got = bundle.dir.join("rootfs/got");
+    wait_for("it is ready", || bundle.rootfs().join("ready").exists().then_some(()));
+    let got = bundle.rootfs().join("got");
     for (signal, name) in [
         ("TERM", "TERM"),
         ("SIGINT", "INT"),
@@ -169,7 +167,7 @@ fn hooks_read_the_state_of_their_moment() {
         }
     });
     host.oci_detached(&["run", "--bundle", bundle.path(), "one"], &host.path("output"));
-    fs::copy(bundle.dir.join("rootfs/startContainer"), said.join("startContainer")).unwrap();
+    fs::copy(bundle.rootfs().join("startContainer"), said.join("startContainer")).unwrap();
     for (kind, status) in kinds.into_iter().chain([("startContainer", "created")]) {
         let state: Value = serde_json::from_slice(&fs::read(said.join(kind)).unwrap()).unwrap();
         assert_eq!((&state["status"], &state["id"]), (&json!(status), &json!("one")), "{kind}: {state}");
@@ -209,7 +207,7 @@ fn hooks_that_fail_matter_before_the_start_only() {
         config["hooks"] = json!({"prestart": [say("fails", 1), say("never", 0)]});
     });
     assert_eq!(host.oci(&["create", "--bundle", bundle.path(), "two"]).status.code(), Some(1));
-    assert!(!bundle.dir.join("rootfs/started").exists());
+    assert!(!bundle.rootfs().join("started").exists());
     assert!(fs::read_to_string(&log).unwrap().ends_with("fails\n"));
     assert_eq!(host.oci(&["state", "two"]).status.code(), Some(1));
 }
