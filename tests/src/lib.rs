@@ -13,6 +13,7 @@ mod conversation;
 mod ended;
 mod guest;
 mod oci;
+mod oci_caller;
 mod oci_container;
 mod processes;
 
@@ -31,6 +32,7 @@ pub use conversation::{Guest, OBEYS};
 pub use ended::Ended;
 pub use guest::{initramfs_of_checks, initramfs_with, kernel, kernel_of};
 pub use oci::{OciBundle, WAITING};
+pub use oci_caller::OciCaller;
 pub use oci_container::OciContainer;
 pub use processes::processes;
 use rustix::thread::UnshareFlags;

@@ -1,20 +1,18 @@
 //! `carve-oci` as the runtime of Debian's containerd: `docs/use-with-podman-and-containerd.md`.
 
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use tests::{Host, binary, skip, wait_for};
+use tests::{Ended, OciCaller, wait_for};
 
 /// containerd with directories of its own, and an image in it.
 struct Containerd {
-    host: Host,
+    caller: OciCaller,
     daemon: Child,
-    runtime: PathBuf,
 }
 
 /// The image's name.
@@ -22,13 +20,8 @@ const IMAGE: &str = "localhost/busy:latest";
 
 impl Containerd {
     fn new() -> Option<Self> {
-        let host = Host::for_containers()?;
-        if Command::new("containerd").arg("--version").stdout(Stdio::null()).status().is_err() {
-            skip("containerd is not installed");
-            return None;
-        }
-        let runtime = host.path("carve-oci");
-        symlink(binary(), &runtime).expect("what it needs can be made");
+        let caller = OciCaller::new("containerd")?;
+        let host = &caller.host;
         let at = |name: &str| host.path(name).display().to_string();
         let config = format!(
             "version = 2\nroot = \"{}\"\nstate = \"{}\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
@@ -47,7 +40,7 @@ impl Containerd {
             .stderr(log)
             .spawn()
             .expect("what it needs can be made");
-        let containerd = Self { host, daemon, runtime };
+        let containerd = Self { caller, daemon };
         wait_for("containerd listens", || containerd.run(&["version"]).status.success().then_some(()));
         let image = containerd.image();
         containerd.ok(&[
@@ -62,8 +55,8 @@ impl Containerd {
 
     /// An archive of an OCI image layout with busybox, as `ctr images import` takes it.
     fn image(&self) -> PathBuf {
-        let bundle = self.host.bundle("image", &["true"]);
-        let layout = self.host.path("layout");
+        let host = &self.caller.host;
+        let layout = host.path("layout");
         let blobs = layout.join("blobs/sha256");
         fs::create_dir_all(&blobs).expect("what it needs can be made");
         let blob = |content: Vec<u8>, media_type: &str| {
@@ -71,13 +64,8 @@ impl Containerd {
             fs::write(blobs.join(&digest), &content).expect("what it needs can be made");
             json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": content.len()})
         };
-        let tar = Command::new("tar")
-            .arg("-C")
-            .arg(bundle.rootfs())
-            .args(["-c", "."])
-            .output()
-            .expect("what it needs can be made");
-        let layer = blob(tar.stdout, "application/vnd.oci.image.layer.v1.tar");
+        let layer = fs::read(self.caller.layer()).expect("it was written");
+        let layer = blob(layer, "application/vnd.oci.image.layer.v1.tar");
         let config = json!({"architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"]},
             "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}});
         let config = blob(config.to_string().into_bytes(), "application/vnd.oci.image.config.v1+json");
@@ -93,28 +81,29 @@ impl Containerd {
         .expect("what it needs can be made");
         fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#)
             .expect("what it needs can be made");
-        let archive = self.host.path("image.tar");
-        let packed = Command::new("tar").arg("-C").arg(&layout).arg("-cf").arg(&archive).arg(".").status();
-        assert!(packed.expect("what it needs can be made").success());
+        let archive = host.path("image.tar");
+        let _ = Command::new("tar").arg("-C").arg(&layout).arg("-cf").arg(&archive).arg(".").ok();
         archive
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("ctr");
-        command.arg("--address").arg(self.host.path("c.sock")).args(args);
-        command.stdin(Stdio::null()).output().expect("what it needs can be made")
+        command.arg("--address").arg(self.caller.host.path("c.sock")).args(args).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).run()
     }
 
     fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert!(output.status.success(), "ctr {args:?}: {output:?}");
-        String::from_utf8(output.stdout).expect("what it needs can be made")
+        self.command(args).ok()
     }
 
     /// `ctr run` with carve as the runtime.
     fn container(&self, flags: &[&str], id: &str, command: &[&str]) -> Output {
-        let runtime = self.runtime.to_str().expect("what it needs can be made");
-        let root = self.host.path("runc");
+        let runtime = self.caller.runtime.to_str().expect("temporary directories are UTF-8");
+        let root = self.caller.host.path("runc");
         let root = root.to_str().expect("temporary directories are UTF-8");
         let fixed = ["run", "--snapshotter", "native", "--runc-binary", runtime, "--runc-root", root];
         self.run(&[&fixed, flags, &[IMAGE, id], command].concat())

@@ -1,52 +1,40 @@
 //! `carve-oci` as the runtime of Debian's podman: `docs/use-with-podman-and-containerd.md`.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use tests::{Host, binary, skip, wait_for};
+use tests::{Ended, OciCaller, wait_for};
 
 /// podman with storage, state and configuration of its own, and carve as its runtime.
-struct Podman {
-    host: Host,
-    runtime: PathBuf,
-}
+struct Podman(OciCaller);
 
 impl Podman {
     fn new() -> Option<Self> {
-        let host = Host::for_containers()?;
-        if Command::new("podman").arg("--version").stdout(Stdio::null()).status().is_err() {
-            skip("podman is not installed");
-            return None;
-        }
-        let runtime = host.path("carve-oci");
-        symlink(binary(), &runtime).expect("what it needs can be made");
+        let caller = OciCaller::new("podman")?;
         let conf = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\"]\nnetns = \"none\"\n\
                     [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";
-        fs::write(host.path("containers.conf"), conf).expect("what it needs can be made");
-        let podman = Self { host, runtime };
-        let bundle = podman.host.bundle("image", &["true"]);
-        let tar = podman.host.path("image.tar");
-        let packed =
-            Command::new("tar").arg("-C").arg(bundle.rootfs()).arg("-cf").arg(&tar).arg(".").status();
-        assert!(packed.expect("what it needs can be made").success());
-        podman.ok(&["import", tar.to_str().expect("what it needs can be made"), "busy"]);
+        fs::write(caller.host.path("containers.conf"), conf).expect("what it needs can be made");
+        let layer = caller.layer();
+        let podman = Self(caller);
+        podman.ok(&["import", layer.to_str().expect("temporary directories are UTF-8"), "busy"]);
         Some(podman)
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    fn command(&self, args: &[&str]) -> Command {
+        let Self(OciCaller { host, runtime }) = self;
         let mut command = Command::new("podman");
-        command.env("CONTAINERS_CONF", self.host.path("containers.conf"));
-        command.arg("--root").arg(self.host.path("storage")).arg("--runroot").arg(self.host.path("run"));
-        command.args(["--storage-driver", "vfs", "--runtime"]).arg(&self.runtime).args(args);
-        command.stdin(Stdio::null()).output().expect("what it needs can be made")
+        command.env("CONTAINERS_CONF", host.path("containers.conf")).stdin(Stdio::null());
+        command.arg("--root").arg(host.path("storage")).arg("--runroot").arg(host.path("run"));
+        command.args(["--storage-driver", "vfs", "--runtime"]).arg(runtime).args(args);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).run()
     }
 
     fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert!(output.status.success(), "podman {args:?}: {output:?}");
-        String::from_utf8(output.stdout).expect("what it needs can be made")
+        self.command(args).ok()
     }
 
     fn code(&self, args: &[&str]) -> Option<i32> {
@@ -60,7 +48,7 @@ impl Drop for Podman {
         // podman binds its storage onto itself.
         let _ = Command::new("umount")
             .arg("-q")
-            .arg(self.host.path("storage/vfs"))
+            .arg(self.0.host.path("storage/vfs"))
             .stderr(Stdio::null())
             .status();
     }
