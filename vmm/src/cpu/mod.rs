@@ -3,9 +3,10 @@
 //! A [`CpuEngine`] runs guest code until something for the machine happens and hands that over as an [`Exit`].
 //! [`exit::handle`] turns an exit into an [`Action`]; it needs no VM, only buses. `thread` runs an engine,
 //! `halt_watch` notices a guest that has halted for good, `page_walk` reads guest virtual memory. `cpuid`, `msrs` and
-//! `registers` are the state that every engine's vCPU starts with.
+//! `registers` are the state that every engine's vCPU starts with, `control_bits` names bits of its control registers.
 
 pub(crate) mod confinement;
+pub(crate) mod control_bits;
 pub(crate) mod cpuid;
 pub(crate) mod death;
 pub(crate) mod exit;

@@ -4,12 +4,9 @@
 use kvm_bindings::kvm_sregs;
 use vm_memory::{Bytes, GuestAddress};
 
+use crate::cpu::control_bits::{CR0_PG, CR0_WP, CR4_LA57, EFER_LMA};
 use crate::memory::GuestMemory;
 
-const CR0_PG: u64 = 1 << 31;
-const CR4_LA57: u64 = 1 << 12;
-const EFER_LMA: u64 = 1 << 10;
-const CR0_WP: u64 = 1 << 16;
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
 const ACCESSED: u64 = 1 << 5;

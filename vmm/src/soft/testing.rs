@@ -7,9 +7,9 @@ pub(crate) mod tables;
 
 use super::cpu::Cpu;
 use super::interpreter::Interpreter;
-use super::mmu::walk::{CR0_PG, CR0_WP, EFER_NXE};
 use super::ram::Ram;
 use super::step::Stop;
+use crate::cpu::control_bits::{CR0_PE, CR0_PG, CR0_WP, CR4_PAE, EFER_LMA, EFER_LME, EFER_NXE};
 use crate::memory::{GuestMemory, layout::MIB, map_guest_ram};
 
 /// Where the code under test is.
@@ -21,9 +21,6 @@ pub(crate) const STACK: u64 = 0x1_0000;
 /// Page tables: PML4, PDPT, PD, PT.
 pub(crate) const TABLES: u64 = 0x18_0000;
 
-const CR0_PE: u64 = 1;
-const CR4_PAE: u64 = 1 << 5;
-const EFER_LME_LMA: u64 = 1 << 8 | 1 << 10;
 /// Present, writable, for ring 3 as well.
 const ENTRY: u64 = 7;
 
@@ -63,7 +60,7 @@ pub(crate) fn system_registers() -> kvm_sregs {
         cr0: CR0_PG | CR0_WP | CR0_PE,
         cr3: TABLES,
         cr4: CR4_PAE,
-        efer: EFER_LME_LMA | EFER_NXE,
+        efer: EFER_LME | EFER_LMA | EFER_NXE,
         ..Default::default()
     }
 }

@@ -16,6 +16,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::super::gate::Gate;
 use super::slots::PAGE;
+use crate::cpu::control_bits::CR4_LA57;
 use crate::cpu::page_walk::{self, Paging};
 use crate::memory::GuestMemory;
 
@@ -28,7 +29,6 @@ const PAGE_FAULT: usize = 14;
 const EXCEPTIONS: u32 = 0b1011_0111_1101_1111_1011;
 /// Privilege level of gates that programs may call.
 const USER: u8 = 3;
-const CR4_LA57: u64 = 1 << 12;
 
 /// What the translations depend on, besides the page tables.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -8,9 +8,8 @@ use kvm_ioctls::VcpuFd;
 
 use super::super::KvmError;
 use super::inject::{Exception, advance, raise};
+use crate::cpu::control_bits::{CR0_MP, CR0_TS};
 
-const CR0_MP: u64 = 1 << 1;
-const CR0_TS: u64 = 1 << 3;
 const RFLAGS_DF: u64 = 1 << 10;
 const RFLAGS_AC: u64 = 1 << 18;
 /// x87 status word: an unmasked exception is pending.

@@ -12,11 +12,11 @@ use vm_memory::{Bytes, GuestAddress};
 use super::super::KvmError;
 use super::emulation::decode;
 use super::inject::{Exception, advance, raise};
+use crate::cpu::control_bits::CR0_TS;
 use crate::cpu::page_walk;
 use crate::cpu::xstate::{self, Layout, STATE_LEN};
 use crate::memory::GuestMemory;
 
-const CR0_TS: u64 = 1 << 3;
 const LOW_HALF: u64 = 0xffff_ffff;
 const PAGE: u64 = 4096;
 

@@ -3,11 +3,7 @@
 
 use super::super::ram::Ram;
 use super::super::step::Exception;
-
-pub(crate) const CR0_WP: u64 = 1 << 16;
-pub(crate) const CR0_PG: u64 = 1 << 31;
-pub(crate) const CR4_SMEP: u64 = 1 << 20;
-pub(crate) const EFER_NXE: u64 = 1 << 11;
+use crate::cpu::control_bits::{CR0_PG, CR0_WP, CR4_SMEP, EFER_NXE};
 
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::cpu::{Cpu, FS, GS};
 use super::interrupts::Controllers;
-use super::mmu::walk::{CR0_PG, EFER_NXE, is_canonical};
+use super::mmu::walk::is_canonical;
 use super::pvclock;
 use super::step::{Step, Stop};
+use crate::cpu::control_bits::{CR0_PG, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE};
 use plain::Plain;
 
 const TSC: u32 = 0x10;
@@ -30,10 +31,6 @@ const GS_BASE: u32 = 0xc000_0101;
 const KERNEL_GS_BASE: u32 = 0xc000_0102;
 const TSC_AUX: u32 = 0xc000_0103;
 
-/// EFER: system calls by SYSCALL.
-pub(crate) const EFER_SCE: u64 = 1;
-const EFER_LME: u64 = 1 << 8;
-const EFER_LMA: u64 = 1 << 10;
 /// Bit of [`KVM_SYSTEM_TIME`]: the address is in use.
 const ENABLED: u64 = 1;
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::super::clock::Clock;
 use super::super::testing::tables;
 use super::*;
+use crate::cpu::control_bits::{EFER_LMA, EFER_LME, EFER_SCE};
 
 const X2APIC_ID: u32 = 0x802;
 const APIC_BASE: u32 = 0x1b;

@@ -8,12 +8,9 @@ use super::super::code::op::{Handler, Op};
 use super::super::code::operands;
 use super::super::cpu::{Cpu, RAX, RDX};
 use super::super::step::{Exception, Step, Stop};
+use crate::cpu::control_bits::{CR0_EM, CR0_TS, CR4_OSXSAVE};
 use crate::cpu::xstate;
 use crate::kvm::ExtendedState;
-
-const CR0_EM: u64 = 1 << 2;
-const CR0_TS: u64 = 1 << 3;
-const CR4_OSXSAVE: u64 = 1 << 18;
 
 /// Offsets in the area: control word, status word, abridged tag word, MXCSR, XSTATE_BV.
 const FCW: usize = 0;

@@ -7,22 +7,15 @@ use iced_x86::{Code, Instruction, OpKind};
 use super::super::super::code::op::{Handler, Op};
 use super::super::super::code::operands;
 use super::super::super::cpu::Cpu;
-use super::super::super::mmu::walk::{CR0_PG, CR0_WP, CR4_SMEP};
 use super::super::super::step::{Exception, Step};
 use super::{done, go_on};
+use crate::cpu::control_bits::{
+    CR0_CD, CR0_ET, CR0_NW, CR0_PE, CR0_PG, CR0_TS, CR0_WP, CR4_FSGSBASE, CR4_OSXSAVE, CR4_PAE, CR4_PGE,
+    CR4_PSE, CR4_SMEP,
+};
 
-const CR0_PE: u64 = 1;
-const CR0_TS: u64 = 1 << 3;
-const CR0_ET: u64 = 1 << 4;
-const CR0_NW: u64 = 1 << 29;
-const CR0_CD: u64 = 1 << 30;
 /// The bits of CR0 that exist.
 const CR0_ALL: u64 = 0xe005_003f;
-const CR4_PSE: u64 = 1 << 4;
-const CR4_PAE: u64 = 1 << 5;
-const CR4_PGE: u64 = 1 << 7;
-pub(super) const CR4_FSGSBASE: u64 = 1 << 16;
-pub(super) const CR4_OSXSAVE: u64 = 1 << 18;
 /// TSD, DE, PSE, PAE, MCE, PGE, PCE, OSFXSR, OSXMMEXCPT: what every CPU with long mode has.
 const CR4_BASIC: u64 = 0x7fc;
 /// Bits of CR3 that may be set besides the address: cache attributes, and bits that are ignored.

@@ -6,8 +6,8 @@ use super::super::super::code::op::{Handler, Op};
 use super::super::super::code::operands;
 use super::super::super::cpu::Cpu;
 use super::super::super::step::{Exception, Step};
+use crate::cpu::control_bits::CR4_DE;
 
-const CR4_DE: u64 = 1 << 3;
 /// Bits of DR6 and DR7 that read as one, and those that can be written.
 const DR6_FIXED: u64 = 0xffff_0ff0;
 const DR6_WRITABLE: u64 = 0xe00f;

@@ -8,7 +8,7 @@ use super::super::super::cpu::{Cpu, FS, GS};
 use super::super::super::mmu::walk::is_canonical;
 use super::super::super::step::{Exception, Step};
 use super::super::super::word::Word;
-use super::control::CR4_FSGSBASE;
+use crate::cpu::control_bits::CR4_FSGSBASE;
 
 fn swap(cpu: &mut Cpu, _: &Op) -> Step {
     cpu.require_kernel()?;

@@ -6,7 +6,7 @@ use super::super::super::code::op::{Handler, Op};
 use super::super::super::cpu::{Cpu, RAX, RBX, RCX, RDX};
 use super::super::super::step::Step;
 use super::super::super::word::Word;
-use super::control::CR4_OSXSAVE;
+use crate::cpu::control_bits::CR4_OSXSAVE;
 
 /// Leaf 1 ECX: the kernel has switched XSAVE on.
 const OSXSAVE: u32 = 1 << 27;

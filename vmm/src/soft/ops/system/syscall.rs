@@ -9,8 +9,8 @@ use super::super::super::cpu::{Cpu, R11, RCX};
 use super::super::super::flags::{AC, ID};
 use super::super::super::flags::{ARITHMETIC, DF, IF, IOPL, NT, RF, TF};
 use super::super::super::mmu::walk::is_canonical;
-use super::super::super::msrs::EFER_SCE;
 use super::super::super::step::{Exception, Step, Stop};
+use crate::cpu::control_bits::EFER_SCE;
 use crate::cpu::registers::{TYPE_CODE, TYPE_DATA, flat_segment};
 
 /// Flags besides the arithmetic ones that exist: what SYSRET loads.

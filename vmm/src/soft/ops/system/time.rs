@@ -5,8 +5,7 @@ use iced_x86::{Instruction, Mnemonic};
 use super::super::super::code::op::{Handler, Op};
 use super::super::super::cpu::{Cpu, RAX, RCX, RDX};
 use super::super::super::step::Step;
-
-const CR4_TSD: u64 = 1 << 2;
+use crate::cpu::control_bits::CR4_TSD;
 
 fn read_time(cpu: &mut Cpu, _: &Op) -> Step {
     if cpu.user && cpu.mmu.paging.cr4 & CR4_TSD != 0 {

@@ -5,8 +5,8 @@ use iced_x86::{Instruction, Mnemonic};
 use super::super::super::code::op::{Handler, Op};
 use super::super::super::cpu::{Cpu, RAX, RCX, RDX};
 use super::super::super::step::{Exception, Step};
-use super::control::CR4_OSXSAVE;
 use super::done;
+use crate::cpu::control_bits::CR4_OSXSAVE;
 
 /// Components of extended state: x87, SSE, AVX, MPX (two), AVX-512 (three), AMX (two).
 const X87: u64 = 1;

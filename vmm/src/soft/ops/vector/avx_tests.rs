@@ -7,13 +7,13 @@ use super::super::super::extended::Extended;
 use super::super::super::interpreter::Interpreter;
 use super::super::super::step::{Exception, Stop};
 use super::super::super::testing::{CODE, DATA, TABLES, interpreter};
+use crate::cpu::control_bits::CR4_OSXSAVE;
 use crate::cpu::xstate::Layout;
 
 const XSTATE_BV: usize = 512;
 const LOW_HALVES: usize = 160;
 const HIGH_HALVES: usize = 576;
 const UPPER_ZMM: usize = 1152;
-const CR4_OSXSAVE: u64 = 1 << 18;
 const X87_SSE_AVX: u64 = 7;
 const LOW: u128 = 0x0f0e_0d0c_0b0a_0908_8706_0504_0302_0100;
 const HIGH: u128 = 0x1f1e_1d1c_1b1a_1918_9716_1514_1312_1110;

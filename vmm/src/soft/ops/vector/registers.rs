@@ -8,9 +8,9 @@ use super::super::super::cpu::Cpu;
 use super::super::super::step::{Exception, Step, Stop};
 use super::super::extended::{AVX, SSE, UPPER_ZMM, XSTATE_BV, state};
 use super::operands::{is_vex, is_wide};
+use crate::cpu::control_bits::CR4_OSXSAVE;
 use crate::kvm::ExtendedState;
 
-const CR4_OSXSAVE: u64 = 1 << 18;
 /// What XCR0 must have for AVX.
 const ENABLED: u64 = (SSE | AVX) as u64;
 /// Where the low halves start.
