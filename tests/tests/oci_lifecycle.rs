@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
 use serde_json::{Value, json};
 use tests::{Host, wait_for};
 
@@ -70,6 +71,29 @@ fn run_gives_the_programs_own_status_and_leaves_nothing() {
     let line: Value = serde_json::from_slice(&fs::read(&log).unwrap()).unwrap();
     assert_eq!(line["level"], "error");
     assert!(line["msg"].as_str().unwrap().contains("executable file not found"), "{line}");
+}
+
+/// The kernel keeps the first process of a pid namespace until all of its processes are reaped.
+#[test]
+fn a_container_has_ended_even_if_nobody_reaps_what_was_executed_in_it() {
+    let Some(host) = Host::for_containers() else { return };
+    let bundle = host.bundle("b", &["sleep", "1000"]);
+    let output = host.path("output");
+    host.oci_detached(&["run", "--detach", "--bundle", bundle.path(), "one"], &output);
+    // What is left by the command becomes a child of this process, which does not wait for it.
+    set_child_subreaper(Some(getpid())).unwrap();
+    let pid_file = host.path("pid");
+    let exec = ["exec", "--detach", "--pid-file", pid_file.to_str().unwrap(), "one", "sleep", "1000"];
+    host.oci_detached(&exec, &output);
+    let pid: i32 = fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
+    let _ = host.oci_ok(&["kill", "one", "KILL"]);
+    wait_for("it has ended", || host.oci_ok(&["state", "one"]).contains("stopped").then_some(()));
+    let began = Instant::now();
+    let _ = host.oci_ok(&["delete", "one"]);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let left = waitpid(Pid::from_raw(pid), WaitOptions::empty()).unwrap();
+    assert!(left.is_some_and(|(_, status)| status.terminating_signal() == Some(9)));
+    set_child_subreaper(None).unwrap();
 }
 
 /// As with runc: whoever drives the runtime reads its log, and standard error is the program's.

@@ -1,13 +1,14 @@
 //! `delete`: removes what a container that has ended leaves, whatever became of it.
 
-use std::os::fd::AsFd;
-use std::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::error::RuntimeError;
-use super::record::Record;
+use super::events::timespec;
+use super::record::{Process, Record};
 use super::state::{self, Status};
 use super::store::{Entry, Locked};
 use crate::sys;
@@ -44,7 +45,7 @@ pub(super) fn remove(locked: Locked<'_>, record: &Record) -> Result<(), RuntimeE
     {
         let _gone_already = sys::send_signal(pidfd.as_fd(), libc::SIGKILL);
         cgroup.let_die();
-        wait_for_end(pidfd.as_fd());
+        wait_for_end(init, pidfd.as_fd());
     }
     cgroup.remove()?;
     locked.remove()?;
@@ -52,8 +53,18 @@ pub(super) fn remove(locked: Locked<'_>, record: &Record) -> Result<(), RuntimeE
     Ok(())
 }
 
-/// Waits for the end of a process that was killed; one that cannot end yet is the kernel's.
-fn wait_for_end(pidfd: std::os::fd::BorrowedFd<'_>) {
-    let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
-    while poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], Some(&patience)) == Err(Errno::INTR) {}
+/// Waits for the end of a process that was killed; one that cannot end yet is the kernel's. Its descriptor says at once when
+/// it is gone, but not when it only waits for others to be reaped.
+fn wait_for_end(init: Process, pidfd: BorrowedFd<'_>) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(1);
+    while matches!(
+        poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], Some(&timespec(pause))),
+        Ok(0) | Err(Errno::INTR)
+    ) {
+        if !init.is_alive() || Instant::now() > deadline {
+            return;
+        }
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
 }

@@ -64,7 +64,8 @@ pub(super) fn watch(
     }
 }
 
-fn timespec(duration: Duration) -> Timespec {
+/// The same, as the kernel has it.
+pub(super) fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(duration.subsec_nanos()),

@@ -17,9 +17,14 @@ const MAX_LINE_BYTES: usize = 2048;
 /// What /proc/PID/stat says.
 struct Stat {
     start_time: u64,
-    /// It has ended and waits for its parent to notice.
+    /// It has ended, with all its threads, and waits for its parent to notice.
     ended: bool,
+    /// It is about to.
+    ending: bool,
 }
+
+/// A bit of a process's flags, set from the beginning of its end (PF_EXITING, linux/sched.h).
+const ENDING: u64 = 0x4;
 
 impl Process {
     /// The process that has this id now.
@@ -37,7 +42,19 @@ impl Process {
 
     /// Whether it still runs.
     pub(super) fn is_alive(self) -> bool {
-        matches!(stat(self.pid), Ok(Some(stat)) if stat.start_time == self.start_time && !stat.ended)
+        let Ok(Some(stat)) = stat(self.pid) else { return false };
+        stat.start_time == self.start_time && !stat.ended && !(stat.ending && self.waits_for_others_to_reap())
+    }
+
+    /// Whether it has given back everything and has no child left, but is not gone. So is the first process of a pid
+    /// namespace until all processes of that are reaped (`zap_pid_ns_processes`, kernel/pid_namespace.c), and those that
+    /// `exec` made are reaped by a process outside, the host's first one maybe, which may take its time.
+    fn waits_for_others_to_reap(self) -> bool {
+        let own = |name: &str| PathBuf::from(format!("/proc/{}/{name}", self.pid));
+        let gave_back =
+            fs::read_link(own("ns/mnt")).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let children = fs::read_to_string(own(&format!("task/{}/children", self.pid)));
+        gave_back && children.is_ok_and(|children| children.trim().is_empty())
     }
 
     /// Whether it is process 1 of its pid namespace, whose end is the end of all processes there (pid_namespaces(7)).
@@ -102,8 +119,12 @@ fn parse(text: &str) -> Option<Stat> {
     // The name in parentheses may hold anything, parentheses and spaces too.
     let mut fields = text.get(text.rfind(')')? + 1..)?.split_whitespace();
     let state = fields.next()?;
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some(Stat { start_time, ended: matches!(state, "Z" | "X" | "x") })
+    let flags: u64 = fields.nth(5)?.parse().ok()?;
+    let threads: u64 = fields.nth(10)?.parse().ok()?;
+    let start_time = fields.nth(1)?.parse().ok()?;
+    // The first thread may be a zombie while others go on.
+    let ended = matches!(state, "Z" | "X" | "x") && threads <= 1;
+    Some(Stat { start_time, ended, ending: flags & ENDING != 0 })
 }
 
 #[cfg(test)]
@@ -120,6 +141,28 @@ mod tests {
         }
         for nonsense in ["", "7 (sh", "7 (sh) S", "7 (sh) S 1 2 x"] {
             assert!(parse(nonsense).is_none(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_process_has_ended_with_its_last_thread() {
+        // Fields 3 to 22: state, five ids, flags, ten counts, threads, one more, start time.
+        let line = |state, flags, threads| {
+            format!("7 (sh) {state} 1 7 7 0 -1 {flags} 1 2 3 4 5 6 7 8 20 0 {threads} 0 4711 99")
+        };
+        for (state, flags, threads, expected) in [
+            ("S", 4_194_560, 1, (false, false)),
+            ("S", 4_195_596, 1, (false, true)),
+            ("Z", 4_195_596, 1, (true, true)),
+            ("Z", 4_195_596, 2, (false, true)),
+            ("X", 4_195_596, 0, (true, true)),
+        ] {
+            let stat = parse(&line(state, flags, threads)).unwrap();
+            assert_eq!(
+                (stat.ended, stat.ending, stat.start_time),
+                (expected.0, expected.1, 4711),
+                "{state} {threads}"
+            );
         }
     }
 
