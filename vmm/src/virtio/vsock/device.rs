@@ -19,8 +19,8 @@ use crate::virtio::vsock::muxer::Muxer;
 use crate::virtio::vsock::persist::VsockState;
 
 /// The queues: receive, transmit, events. The guest fills the first one with buffers of 4 KiB while it boots; these hold
-/// twice what a connection may have under way.
-const QUEUE_SIZES: [u16; 3] = [128, 256, 16];
+/// what a connection may have under way, and are replaced once half of them are used, whether a program has read or not.
+const QUEUE_SIZES: [u16; 3] = [64, 256, 16];
 /// Index of the queue whose buffers the device fills.
 pub(super) const RECEIVE: usize = 0;
 /// Index of the queue with the guest's packets.

@@ -8,7 +8,7 @@ const CONNECTIONS: u32 = 1000;
 fn a_thousand_connections_half_from_each_side_all_work() {
     raise_descriptor_limit();
     let mut guest = guest_without_buffers();
-    guest.give_buffers(100);
+    guest.give_buffers(QUEUE_SIZES[RECEIVE].into());
     let mut streams: Vec<(u32, u32, UnixStream)> = Vec::new();
     let listener = guest.listen(80);
     for guest_port in 0..CONNECTIONS / 2 {
