@@ -21,6 +21,7 @@ mod progress;
 mod ps;
 mod rm;
 mod run;
+mod spanless;
 mod stats;
 mod stop;
 mod vm;

@@ -14,8 +14,9 @@ use anyhow::Context;
 use serde::Serialize;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Event, Level, Metadata};
+
+use crate::spanless::{Events, Spanless};
 
 /// How lines of the file look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -48,7 +49,7 @@ impl Log {
         let most = if debug { LevelFilter::DEBUG } else { LevelFilter::WARN };
         let log = Self { file: path.map(open).transpose()?.map(Arc::new), format, most };
         // There is no other before it.
-        let _ = tracing::subscriber::set_global_default(log.clone());
+        let _ = tracing::subscriber::set_global_default(Spanless(log.clone()));
         Ok(log)
     }
 
@@ -98,29 +99,20 @@ fn name(level: Level) -> &'static str {
     }
 }
 
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+impl Events for Log {
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
         *metadata.level() <= self.most
     }
 
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.most)
+    fn most(&self) -> LevelFilter {
+        self.most
     }
 
-    fn event(&self, event: &Event<'_>) {
+    fn take(&self, event: &Event<'_>) {
         let mut message = Message(String::new());
         event.record(&mut message);
         self.write(*event.metadata().level(), &message.0);
     }
-
-    // Nothing here has spans.
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
 }
 
 /// What an event says.
@@ -164,7 +156,7 @@ mod tests {
         for most in [LevelFilter::WARN, LevelFilter::DEBUG] {
             let file = Some(Arc::new(open(&path).unwrap()));
             let log = Log { file, format: LogFormat::Text, most };
-            tracing::subscriber::with_default(log, || {
+            tracing::subscriber::with_default(Spanless(log), || {
                 tracing::debug!("a detail");
                 tracing::warn!(limit = 7, "too low");
             });

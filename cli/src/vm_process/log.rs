@@ -12,12 +12,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Event, Metadata};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use vmm::api::LogControl;
 use vmm::api::model::{LogLevel, Logger};
+
+use crate::spanless::{Events, Spanless};
 
 /// Longest line, in bytes: what a guest can make a VMM say is bounded.
 const LONGEST: usize = 512;
@@ -28,7 +29,7 @@ pub(super) fn start() -> Box<dyn LogControl> {
     let settings = Settings { level: wanted.unwrap_or(LevelFilter::WARN), ..Settings::default() };
     let logs = Lines(Arc::new(RwLock::new(settings)));
     // There is no other before it.
-    let _ = tracing::subscriber::set_global_default(logs.clone());
+    let _ = tracing::subscriber::set_global_default(Spanless(logs.clone()));
     Box::new(logs)
 }
 
@@ -126,16 +127,16 @@ fn level(level: LogLevel) -> LevelFilter {
     }
 }
 
-impl Subscriber for Lines {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+impl Events for Lines {
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
         self.settings().wants(metadata)
     }
 
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.settings().level)
+    fn most(&self) -> LevelFilter {
+        self.settings().level
     }
 
-    fn event(&self, event: &Event<'_>) {
+    fn take(&self, event: &Event<'_>) {
         let settings = self.settings();
         let line = settings.line(event.metadata(), |line| event.record(line));
         match &settings.file {
@@ -144,15 +145,6 @@ impl Subscriber for Lines {
             None => eprint!("{line}"),
         }
     }
-
-    // Nothing here has spans.
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
 }
 
 /// A line in the making.
@@ -180,30 +172,28 @@ mod tests {
 
     #[test]
     fn a_line_has_no_control_characters_and_an_end() {
-        tracing::subscriber::with_default(Checks, || tracing::warn!("\x1b[2Jdisk\n{}", "é".repeat(400)));
+        tracing::subscriber::with_default(Spanless(Checks), || {
+            tracing::warn!("\x1b[2Jdisk\n{}", "é".repeat(400))
+        });
     }
 
     /// Looks at the line of each event.
     struct Checks;
 
-    impl Subscriber for Checks {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
+    impl Events for Checks {
+        fn wants(&self, _: &Metadata<'_>) -> bool {
             true
         }
-        fn event(&self, event: &Event<'_>) {
+        fn most(&self) -> LevelFilter {
+            LevelFilter::TRACE
+        }
+        fn take(&self, event: &Event<'_>) {
             let settings = Settings::default();
             let text = settings.line(event.metadata(), |line| event.record(line));
             assert!(text.starts_with(" WARN  [2Jdisk é"), "{text}");
             assert!(text.len() <= LONGEST + 1 && text.ends_with('\n'), "{}", text.len());
             assert_eq!(text.matches(char::is_control).count(), 1);
         }
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-        fn enter(&self, _: &Id) {}
-        fn exit(&self, _: &Id) {}
     }
 
     #[test]
@@ -215,7 +205,7 @@ mod tests {
         let logger =
             Logger { log_path: Some(path.clone()), show_level: Some(true), module, ..Logger::default() };
         logs.set(&logger).unwrap();
-        tracing::subscriber::with_default(logs.clone(), || {
+        tracing::subscriber::with_default(Spanless(logs.clone()), || {
             tracing::debug!("not this");
             tracing::warn!(target: "carve::vm_processes", "nor this");
             tracing::info!(disk = 7, "this");
