@@ -3,7 +3,7 @@
 use container::runtime::{Runtime, RuntimeError, State};
 
 use super::Outcome;
-use crate::format;
+use crate::format::{self, Format};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,14 +20,6 @@ pub(crate) struct Args {
     /// Only ids
     #[arg(short, long)]
     quiet: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    /// For people
-    Table,
-    /// One JSON document
-    Json,
 }
 
 pub(super) fn run(runtime: &Runtime, args: &Args) -> Outcome {

@@ -28,7 +28,10 @@ pub(super) fn wait(running: VmProcess, socket: Option<Socket>) -> anyhow::Result
 }
 
 /// A descriptor that becomes readable when somebody wants this process to end.
-fn interrupts() -> anyhow::Result<UnixStream> {
+///
+/// # Errors
+/// The host has no more descriptors.
+pub(super) fn interrupts() -> anyhow::Result<UnixStream> {
     let (interrupted, handler) = UnixStream::pair().context("cannot make a pipe for signals")?;
     for signal in [SIGINT, SIGTERM] {
         let handler = handler.try_clone().context("cannot make a pipe for signals")?;

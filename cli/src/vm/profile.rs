@@ -3,15 +3,14 @@
 //! The interpreter of the software engine counts each run of each block of code anyway; here that becomes a table by
 //! symbol. No sampling, nothing in the guest.
 
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use signal_hook::consts::signal::{SIGINT, SIGTERM};
 use vmm::{Engine, RunningVm, SerialConfig, Symbols, Vm};
 
+use super::control_socket::interrupts;
 use super::event_lines::EventLines;
 use super::machine::MachineArgs;
 use super::ready::Callee;
@@ -90,11 +89,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
 
 /// Waits until the guest ends; asks it to when its time is up or somebody interrupts us.
 fn wait(running: &RunningVm, limit: Option<Duration>) -> anyhow::Result<()> {
-    let (interrupted, handler) = UnixStream::pair().context("cannot make a pipe for signals")?;
-    for signal in [SIGINT, SIGTERM] {
-        let handler = handler.try_clone().context("cannot make a pipe for signals")?;
-        signal_hook::low_level::pipe::register(signal, handler).context("cannot catch Ctrl-C")?;
-    }
+    let interrupted = interrupts()?;
     let deadline = limit.map(|limit| Instant::now() + limit);
     let (ended, interrupted) = (running.exit_fd(), &interrupted);
     let mut fds = [PollFd::from_borrowed_fd(ended, PollFlags::IN), PollFd::new(interrupted, PollFlags::IN)];
