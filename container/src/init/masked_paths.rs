@@ -7,7 +7,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, makedev, openat};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-use super::mounts::{attach, new_filesystem};
+use super::mounts::{attach, existing, new_filesystem};
 use crate::step::{At, StepError};
 use crate::sys::MountAttr;
 
@@ -17,10 +17,7 @@ const STEP: &str = "masked paths";
 pub(super) fn mask(paths: &[PathBuf]) -> Result<(), StepError> {
     let (mut null, mut empty) = (None, None);
     for path in paths {
-        let place = match openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-            Err(Errno::NOENT | Errno::NOTDIR) => continue,
-            result => result.at(STEP, path.display())?,
-        };
+        let Some(place) = existing(path).at(STEP, path.display())? else { continue };
         let is_dir = FileType::from_raw_mode(fstat(&place).at(STEP, path.display())?.st_mode).is_dir();
         if is_dir {
             cover_directory(&mut empty, place.as_fd(), path)?;

@@ -210,6 +210,14 @@ pub(super) fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd, Errno>
     open_tree(CWD, path, flags)
 }
 
+/// A place that something is to be put onto, if it exists.
+pub(super) fn existing(path: &Path) -> Result<Option<OwnedFd>, Errno> {
+    match openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 /// Puts a detached mount onto its place.
 pub(super) fn attach(tree: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
     let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;

@@ -3,11 +3,9 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-use super::mounts::attach;
+use super::mounts::{attach, existing};
 use crate::step::{At, StepError};
 use crate::sys::{MountAttr, mount_setattr};
 
@@ -21,10 +19,7 @@ pub(super) fn protect(paths: &[PathBuf]) -> Result<(), StepError> {
         | OpenTreeFlags::AT_RECURSIVE
         | OpenTreeFlags::AT_EMPTY_PATH;
     for path in paths {
-        let place = match openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-            Err(Errno::NOENT | Errno::NOTDIR) => continue,
-            result => result.at(STEP, path.display())?,
-        };
+        let Some(place) = existing(path).at(STEP, path.display())? else { continue };
         let tree = open_tree(&place, "", flags).at(STEP, path.display())?;
         mount_setattr(tree.as_fd(), read_only, true).at(STEP, path.display())?;
         attach(tree.as_fd(), place.as_fd()).at(STEP, path.display())?;
