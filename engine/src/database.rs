@@ -254,20 +254,8 @@ pub(crate) mod tests {
     }
 
     fn instance(root: &Root, id: &str, name: &str) -> Instance {
-        Instance {
-            id: id.into(),
-            name: name.into(),
-            state: State::Created,
-            created: 1,
-            digest: "sha256:0".into(),
-            spec: spec(),
-            monitor_pid: None,
-            init_pid: None,
-            address: None,
-            exit_code: None,
-            error: None,
-            dir: Instance::dir_in(root, id),
-        }
+        let instance = Instance::new(root, id.into(), "sha256:0".into(), spec());
+        Instance { name: name.into(), created: 1, ..instance }
     }
 
     #[test]

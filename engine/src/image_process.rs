@@ -77,10 +77,12 @@ pub(crate) fn resolv_conf() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use oci_spec::image::{ConfigBuilder, ImageConfigurationBuilder};
 
     use super::*;
-    use crate::{database::tests::spec, instance::State, spec::RunSpec};
+    use crate::{database::tests::spec, root::Root, spec::RunSpec};
 
     fn run(change: impl FnOnce(&mut RunSpec)) -> Result<Process> {
         let config = ConfigBuilder::default()
@@ -98,20 +100,7 @@ mod tests {
         let image = image.architecture("amd64").os("linux").rootfs(rootfs).build().unwrap();
         let mut spec = spec();
         change(&mut spec);
-        let instance = Instance {
-            id: "aa".into(),
-            name: "web".into(),
-            state: State::Created,
-            created: 0,
-            digest: String::new(),
-            spec,
-            monitor_pid: None,
-            init_pid: None,
-            address: None,
-            exit_code: None,
-            error: None,
-            dir: "/".into(),
-        };
+        let instance = Instance::new(&Root::new(Path::new("/")), "aa".into(), String::new(), spec);
         process(&instance, &image)
     }
 

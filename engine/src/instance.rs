@@ -11,12 +11,14 @@
 use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde::Serialize;
 
 use crate::{
     error::{EngineError, Result},
+    id,
     root::Root,
     spec::RunSpec,
 };
@@ -74,6 +76,24 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// One that is recorded from now on. Where no name was asked for, it has one by chance.
+    pub(crate) fn new(root: &Root, id: String, digest: String, spec: RunSpec) -> Self {
+        Self {
+            name: spec.name.clone().unwrap_or_else(id::random_name),
+            state: State::Created,
+            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+            digest,
+            spec,
+            monitor_pid: None,
+            init_pid: None,
+            address: None,
+            exit_code: None,
+            error: None,
+            dir: Self::dir_in(root, &id),
+            id,
+        }
+    }
+
     pub(crate) fn dir_in(root: &Root, id: &str) -> PathBuf {
         root.instances().join(id)
     }

@@ -7,7 +7,6 @@ use std::{
         unix::{net::UnixStream, process::CommandExt},
     },
     process::{Child, Command, Stdio},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use agent::protocol::{FromAgent, ToAgent, receive, send};
@@ -17,7 +16,7 @@ use crate::{
     error::{EngineError, Result},
     files::{self, Lock},
     id,
-    instance::{Instance, State},
+    instance::Instance,
     spec::{Model, RunSpec},
 };
 
@@ -125,23 +124,8 @@ fn check(spec: &RunSpec) -> Result<()> {
 /// Records the instance; from here on its lock says whether it lives.
 fn record(engine: &Engine, spec: RunSpec, digest: String) -> Result<(Instance, Lock)> {
     let _recording = Lock::acquire(&engine.root.instances_lock())?;
-    let id = id::random_id();
-    let dir = Instance::dir_in(&engine.root, &id);
-    files::make_dir(&dir)?;
-    let mut instance = Instance {
-        name: spec.name.clone().unwrap_or_else(id::random_name),
-        id,
-        state: State::Created,
-        created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
-        digest,
-        spec,
-        monitor_pid: None,
-        init_pid: None,
-        address: None,
-        exit_code: None,
-        error: None,
-        dir,
-    };
+    let mut instance = Instance::new(&engine.root, id::random_id(), digest, spec);
+    files::make_dir(&instance.dir)?;
     let lock = Lock::acquire(&Instance::lock(&instance.dir));
     let result = lock.and_then(|lock| {
         let mut attempts = NAME_ATTEMPTS;
