@@ -7,7 +7,7 @@
 //! | `createContainer` | init, in the container's namespaces, with the host's files | the same |
 //! | `startContainer` | init, in the container | just before its program |
 //! | `poststart` | whoever starts it | once its program runs; a failure is a warning |
-//! | `poststop` | whoever deletes it | when nothing is left of it; a failure is a warning |
+//! | `poststop` | whoever deletes it | when nothing is left of it but its record; a failure is a warning |
 //!
 //! Each gets the container's state on standard input. Input and output are memory files, so that no hook can make
 //! anybody wait by not reading or by writing too much.

@@ -238,6 +238,31 @@ fn a_creator_killed_while_its_hook_runs_leaves_what_delete_removes() {
     assert_eq!(host.oci_ok(&["list", "--quiet"]), "");
 }
 
+/// They clean up: rather twice than never. The second time they cannot keep the container from going.
+#[test]
+fn poststop_hooks_are_run_again_when_delete_was_killed_while_they_ran() {
+    let Some(host) = Host::for_containers() else { return };
+    let (log, record) = (host.path("log"), host.oci_root().join("one/state.json"));
+    let script = format!(
+        "[ -e {1} ] && echo there >> {0} || echo gone >> {0}; [ $(wc -l < {0}) = 1 ] && exec sleep 3 || true",
+        log.display(),
+        record.display()
+    );
+    let bundle = host.bundle("b", &["true"]).with(|config| {
+        config["hooks"] = json!({"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+    });
+    host.oci_detached(&["run", "--detach", "--bundle", bundle.path(), "one"], &host.path("output"));
+    wait_for("its end", || (host.oci_state("one")["status"] == "stopped").then_some(()));
+    let mut deleting = host.oci_command(&["delete", "one"]).stdin(Stdio::null()).spawn().unwrap();
+    let read = || fs::read_to_string(&log).unwrap_or_default();
+    wait_for("the hook", || (read() == "there\n").then_some(()));
+    deleting.kill().unwrap();
+    deleting.wait().unwrap();
+    assert_eq!(host.oci_state("one")["status"], "stopped");
+    let _ = host.oci_ok(&["delete", "one"]);
+    assert_eq!((read().as_str(), record.exists()), ("there\ngone\n", false));
+}
+
 #[test]
 fn one_broken_container_hides_no_other_and_goes_by_force() {
     let Some(host) = Host::for_containers() else { return };

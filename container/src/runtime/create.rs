@@ -200,6 +200,7 @@ fn new_record(store: &Store, bundle: &Bundle, id: &str) -> Result<Record, Runtim
         program: args.and_then(|args| args.first()).cloned().unwrap_or_default(),
         poststart: hooks.poststart,
         poststop: hooks.poststop,
+        poststop_begun: false,
         init: None,
     })
 }

@@ -48,6 +48,20 @@ pub(super) fn remove(locked: Locked<'_>, record: &Record) -> Result<(), RuntimeE
         wait_for_end(init, pidfd.as_fd());
     }
     cgroup.remove()?;
+    finish(locked, record)
+}
+
+/// Removes what is written down, and runs the hooks that follow. They clean up, so whoever is killed meanwhile leaves the
+/// record to the next command, which runs them once more. That one removes the record first: a hook that does not end must
+/// not keep it for ever.
+fn finish(locked: Locked<'_>, record: &Record) -> Result<(), RuntimeError> {
+    let first_time = !record.poststop.is_empty() && !record.poststop_begun;
+    let begun = || Record { poststop_begun: true, ..record.clone() };
+    // Where nothing can be written any more, removing comes first.
+    if first_time && locked.write_record(&begun()).is_ok() {
+        record.run_poststop_hooks();
+        return locked.remove();
+    }
     locked.remove()?;
     record.run_poststop_hooks();
     Ok(())

@@ -32,6 +32,9 @@ pub(super) struct Record {
     pub(super) program: String,
     pub(super) poststart: Vec<Hook>,
     pub(super) poststop: Vec<Hook>,
+    /// Somebody has run these, or was about to and was killed.
+    #[serde(default)]
+    pub(super) poststop_begun: bool,
     /// Its first process; absent until that is ready.
     pub(super) init: Option<Process>,
 }
