@@ -98,7 +98,7 @@ mod tests {
     fn run_on(image: ImageConfigurationBuilder, change: impl FnOnce(&mut RunSpec)) -> Result<Process> {
         let rootfs = oci_spec::image::RootFsBuilder::default().diff_ids(Vec::new()).build().unwrap();
         let image = image.architecture("amd64").os("linux").rootfs(rootfs).build().unwrap();
-        let mut spec = spec();
+        let mut spec = RunSpec { name: Some("web".into()), ..spec() };
         change(&mut spec);
         let instance = Instance::new(&Root::new(Path::new("/")), "aa".into(), String::new(), spec);
         process(&instance, &image)
