@@ -97,6 +97,26 @@ impl CreatorEnd {
         if ready[0].revents().is_empty() { Ok(None) } else { self.report() }
     }
 
+    /// The failure that a process which is gone by now has reported, if any.
+    pub(crate) fn last_words<E: From<StepError>>(
+        &self,
+        process: BorrowedFd<'_>,
+        not_executed: impl FnOnce(i32) -> E,
+    ) -> Option<E> {
+        while let Ok(Some(report)) = self.report_of(process) {
+            match report {
+                Report::Failed(error) => return Some(error.into()),
+                Report::NotExecuted(errno) => return Some(not_executed(errno)),
+                Report::Ready
+                | Report::HooksDue
+                | Report::Listener(_)
+                | Report::Cloned(_)
+                | Report::Warning(_) => {}
+            }
+        }
+        None
+    }
+
     /// The next report, or `None` when init has closed its end.
     pub(crate) fn report(&self) -> io::Result<Option<Report>> {
         let mut buffer = vec![0; MAX_MESSAGE_BYTES];
@@ -215,6 +235,17 @@ mod tests {
         // What it said before is still heard.
         init.report(&Report::Ready);
         assert_eq!(creator.report_of(process.as_fd()).unwrap(), Some(Report::Ready));
+    }
+
+    #[test]
+    fn the_last_words_of_a_process_are_its_failure() {
+        let (creator, init) = pair().unwrap();
+        let (process, _) = rustix::pipe::pipe().unwrap();
+        init.report(&Report::Warning("so so".to_owned()));
+        init.report(&Report::Failed(StepError::new("mounts", "/proc", "no")));
+        let failure = creator.last_words(process.as_fd(), |_| StepError::new("exec", "", ""));
+        assert_eq!(failure.unwrap().step, "mounts");
+        assert_eq!(creator.last_words(process.as_fd(), |_| StepError::new("exec", "", "")), None);
     }
 
     #[test]

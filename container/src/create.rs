@@ -160,7 +160,7 @@ pub fn create(bundle: &Bundle, id: &str, options: CreateOptions) -> Result<Conta
         Err(error) => {
             init.kill_and_reap();
             // A process that could not be guided may have ended for a reason that it still tells.
-            let told = last_words(&plan, &channel);
+            let told = channel.last_words(init.pidfd(), |errno| not_executed(&plan, errno));
             remove_cgroup(&cgroup);
             Err(told.unwrap_or(error))
         }
@@ -278,22 +278,6 @@ fn guide(
 
 fn order(channel: &CreatorEnd, order: Order) -> Result<(), CreateError> {
     channel.order(order).map_err(|_gone| CreateError::InitDied)
-}
-
-/// The failure that a process which is gone by now has reported, if any.
-fn last_words(plan: &Plan, channel: &CreatorEnd) -> Option<CreateError> {
-    while let Ok(Some(report)) = channel.report() {
-        match report {
-            Report::Failed(error) => return Some(error.into()),
-            Report::NotExecuted(errno) => return Some(not_executed(plan, errno)),
-            Report::Ready
-            | Report::HooksDue
-            | Report::Listener(_)
-            | Report::Cloned(_)
-            | Report::Warning(_) => {}
-        }
-    }
-    None
 }
 
 fn not_executed(plan: &Plan, errno: i32) -> CreateError {

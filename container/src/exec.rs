@@ -109,7 +109,8 @@ pub(crate) fn exec(plan: &ExecPlan, target: Target<'_>, options: ExecOptions) ->
         Err(error) => {
             child.kill_and_reap();
             // A process that could not be guided may have ended for a reason that it still tells.
-            Err(last_words(plan, &child, &channel).unwrap_or(error))
+            let told = channel.last_words(child.pidfd(), |errno| not_executed(plan, errno));
+            Err(told.unwrap_or(error))
         }
     }
 }
@@ -236,18 +237,6 @@ fn guide(plan: &ExecPlan, target: Target<'_>, child: &Child, channel: &CreatorEn
             Ok(_) | Err(_) => return Err(ExecError::Died),
         }
     }
-}
-
-/// The failure that a process which is gone by now has reported, if any.
-fn last_words(plan: &ExecPlan, child: &Child, channel: &CreatorEnd) -> Option<ExecError> {
-    while let Ok(Some(report)) = channel.report_of(child.pidfd()) {
-        match report {
-            Report::Failed(error) => return Some(error.into()),
-            Report::NotExecuted(errno) => return Some(not_executed(plan, errno)),
-            _ => {}
-        }
-    }
-    None
 }
 
 fn not_executed(plan: &ExecPlan, errno: i32) -> ExecError {
