@@ -11,6 +11,7 @@ use super::foreground::Foreground;
 use super::inherited::Inherited;
 use super::pid_file;
 use super::record::{Process, Record};
+use super::relay;
 use super::store::{Entry, Locked, Store};
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, Hierarchy};
@@ -118,6 +119,9 @@ fn prepare(
     sys::give_back_code();
     if let Some(process) = bundle.spec.process_mut() {
         options.inherited.announce(process);
+        if foreground && options.console_socket.is_none() {
+            relay::lend_size(process);
+        }
     }
     let record = new_record(store, &bundle, id)?;
     let console = console(&bundle, options, foreground)?;

@@ -9,6 +9,7 @@ use super::foreground::Foreground;
 use super::inherited::Inherited;
 use super::pid_file;
 use super::record::Record;
+use super::relay;
 use super::state::Status;
 use super::store::Entry;
 use crate::bundle::{Bundle, refuse_unsupported_process};
@@ -78,6 +79,9 @@ fn plan(entry: &Entry, record: &Record, options: &Exec) -> Result<ExecPlan, Runt
     let mut process = options.process.resolve(own)?;
     if options.terminal {
         process.set_terminal(Some(true));
+    }
+    if !options.detach && options.console_socket.is_none() {
+        relay::lend_size(&mut process);
     }
     refuse_unsupported_process(&process)?;
     options.inherited.announce(&mut process);

@@ -2,10 +2,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use oci_spec::runtime::{BoxBuilder, Process};
 use rustix::event::PollFlags;
 use rustix::io::{Errno, ioctl_fionbio, read, write};
 use rustix::stdio::{stderr, stdin, stdout};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 use super::error::RuntimeError;
 
@@ -39,6 +40,20 @@ struct RawTerminal {
     before: Option<Termios>,
 }
 
+/// Has a program's terminal made with the size of this process's, if it is to have one: what it asks for first is right then.
+pub(super) fn lend_size(process: &mut Process) {
+    if let (Some(true), Some(size)) = (process.terminal(), own_size()) {
+        let cells = BoxBuilder::default().height(u64::from(size.ws_row)).width(u64::from(size.ws_col));
+        process.set_console_size(cells.build().ok());
+    }
+}
+
+/// The size of this process's terminal, if it has one that knows.
+fn own_size() -> Option<Winsize> {
+    let mut sizes = [stdin(), stdout(), stderr()].into_iter().filter_map(|stream| tcgetwinsize(stream).ok());
+    sizes.find(|size| size.ws_row > 0 && size.ws_col > 0)
+}
+
 /// The relay.
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -60,8 +75,7 @@ impl Relay {
 
     /// Gives the program's terminal the size of this process's.
     pub(super) fn resize(&self) {
-        let size = [stdin(), stdout(), stderr()].into_iter().find_map(|stream| tcgetwinsize(stream).ok());
-        if let Some(size) = size {
+        if let Some(size) = own_size() {
             let _gone = tcsetwinsize(&self.program, size);
         }
     }
