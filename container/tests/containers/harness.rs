@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -193,6 +193,14 @@ impl Bundle {
         self.dir.path().join("rootfs")
     }
 
+    /// Gives its root filesystem to this user and group of the host.
+    pub(crate) fn give_to(&self, id: u32) {
+        fs::set_permissions(self.dir.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+        for path in ["", "tmp"] {
+            chown(self.rootfs().join(path), Some(id), Some(id)).expect("it is ours");
+        }
+    }
+
     /// Writes the configuration and reads it as the runtime does.
     fn load(&self) -> Result<container::Bundle, container::BundleError> {
         fs::write(self.dir.path().join("config.json"), self.config.to_string())
@@ -256,6 +264,14 @@ fn default_config(args: &[&str]) -> Value {
     config["process"]["args"] = json!(args);
     config["process"]["env"] = json!(["PATH=/bin"]);
     config
+}
+
+/// Gives the container a user namespace, whose ids are those from `id` on of the host.
+pub(crate) fn map_ids(config: &mut Value, id: u32) {
+    push(&mut config["linux"]["namespaces"], json!({"type": "user"}));
+    for mappings in ["uidMappings", "gidMappings"] {
+        config["linux"][mappings] = json!([{"containerID": 0, "hostID": id, "size": 65536}]);
+    }
 }
 
 /// Adds to a list of the configuration.

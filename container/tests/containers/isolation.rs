@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 use serde_json::json;
 
-use crate::harness::{Bundle, Case, push};
+use crate::harness::{Bundle, Case, map_ids, push};
 
 pub(crate) const CASES: &[Case] = &[
     ("the_root_filesystem_is_all_there_is", the_root_filesystem_is_all_there_is),
@@ -116,17 +116,9 @@ fn bind_mounts_are_read_only_when_asked() {
 fn a_user_namespace_maps_ids() {
     let bundle =
         Bundle::script("id -u; cat /proc/self/uid_map; echo x > /dev/null && echo fine; echo y > /tmp/made")
-            .with(|config| {
-                push(&mut config["linux"]["namespaces"], json!({"type": "user"}));
-                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-                config["linux"]["uidMappings"] = map.clone();
-                config["linux"]["gidMappings"] = map;
-            });
+            .with(|config| map_ids(config, 100_000));
     // The mapped root must get to its files.
-    use std::os::unix::fs::{PermissionsExt, chown};
-    fs::set_permissions(bundle.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    chown(bundle.rootfs(), Some(100_000), Some(100_000)).unwrap();
-    chown(bundle.rootfs().join("tmp"), Some(100_000), Some(100_000)).unwrap();
+    bundle.give_to(100_000);
     let output = bundle.output();
     assert!(output.starts_with("0\n") && output.contains("100000") && output.contains("fine"), "{output}");
     use std::os::unix::fs::MetadataExt;

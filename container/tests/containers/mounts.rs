@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Bundle, Case, push, read_all};
+use crate::harness::{Bundle, Case, map_ids, push, read_all};
 
 pub(crate) const CASES: &[Case] = &[
     ("ids_of_a_bind_mount_are_mapped", ids_of_a_bind_mount_are_mapped),
@@ -79,14 +79,8 @@ fn may_mount(config: &mut Value) {
 }
 
 fn user_namespace(bundle: Bundle) -> Bundle {
-    let bundle = bundle.with(|config| {
-        push(&mut config["linux"]["namespaces"], json!({"type": "user"}));
-        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-        config["linux"]["uidMappings"] = map.clone();
-        config["linux"]["gidMappings"] = map;
-    });
-    fs::set_permissions(bundle.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    chown(bundle.rootfs(), Some(100_000), Some(100_000)).unwrap();
+    let bundle = bundle.with(|config| map_ids(config, 100_000));
+    bundle.give_to(100_000);
     bundle
 }
 

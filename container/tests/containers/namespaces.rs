@@ -1,7 +1,7 @@
 //! Namespaces that are joined by path, shared with the host, or have clocks of their own.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::thread::sleep;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Bundle, Case};
+use crate::harness::{Bundle, Case, map_ids, push};
 
 pub(crate) const CASES: &[Case] = &[
     ("every_kind_of_namespace_can_be_joined", every_kind_of_namespace_can_be_joined),
@@ -35,6 +35,16 @@ impl Holder {
     fn new(options: &[&str]) -> Self {
         let sleep = ["--", "/bin/busybox", "sleep", "60"];
         Self(Command::new("unshare").args(options).args(sleep).spawn().unwrap())
+    }
+
+    /// In a user namespace whose ids are those from 100000 on of the host.
+    fn of_mapped_user() -> Self {
+        let holder = Self::new(&["--user"]);
+        let _there = holder.namespace("user");
+        for map in ["uid_map", "gid_map"] {
+            fs::write(format!("/proc/{}/{map}", holder.0.id()), "0 100000 65536").unwrap();
+        }
+        holder
     }
 
     /// The path of a namespace, once it is there.
@@ -65,14 +75,6 @@ fn join(config: &mut Value, kind: &str, path: &std::path::Path) {
     namespaces.push(json!({"type": kind, "path": path}));
 }
 
-/// Gives the files that a mapped root needs to it.
-fn give_to(bundle: &Bundle, id: u32) {
-    fs::set_permissions(bundle.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    for path in ["", "tmp"] {
-        chown(bundle.rootfs().join(path), Some(id), Some(id)).unwrap();
-    }
-}
-
 fn every_kind_of_namespace_can_be_joined() {
     let options =
         ["--mount", "--uts", "--ipc", "--net", "--pid", "--time", "--cgroup", "--fork", "--kill-child"];
@@ -100,11 +102,8 @@ fn every_kind_of_namespace_can_be_joined() {
 }
 
 fn a_user_namespace_can_be_joined_and_owns_the_new_ones() {
-    let holder = Holder::new(&["--user"]);
+    let holder = Holder::of_mapped_user();
     let path = holder.namespace("user");
-    for map in ["uid_map", "gid_map"] {
-        fs::write(format!("/proc/{}/{map}", holder.0.id()), "0 100000 65536").unwrap();
-    }
     // Mounting /proc and setting the host name take rights over the new namespaces.
     let bundle = Bundle::script("id -u; hostname; echo x > /tmp/made; cat /proc/self/uid_map; echo $$").with(
         |config| {
@@ -112,7 +111,7 @@ fn a_user_namespace_can_be_joined_and_owns_the_new_ones() {
             config["hostname"] = json!("joined");
         },
     );
-    give_to(&bundle, 100_000);
+    bundle.give_to(100_000);
     let output = bundle.output();
     assert!(
         output.starts_with("0\njoined\n") && output.contains("100000") && output.ends_with("\n1\n"),
@@ -122,11 +121,8 @@ fn a_user_namespace_can_be_joined_and_owns_the_new_ones() {
 }
 
 fn mounts_map_ids_as_a_joined_user_namespace_does() {
-    let holder = Holder::new(&["--user"]);
+    let holder = Holder::of_mapped_user();
     let path = holder.namespace("user");
-    for map in ["uid_map", "gid_map"] {
-        fs::write(format!("/proc/{}/{map}", holder.0.id()), "0 100000 65536").unwrap();
-    }
     let volume = tempfile::tempdir().unwrap();
     assert!(
         Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(volume.path()).status().unwrap().success()
@@ -138,7 +134,7 @@ fn mounts_map_ids_as_a_joined_user_namespace_does() {
             json!({"destination": "/volume", "type": "bind", "source": volume.path(), "options": options});
         crate::harness::push(&mut config["mounts"], mount);
     });
-    give_to(&bundle, 100_000);
+    bundle.give_to(100_000);
     let ended = bundle.run();
     let made = fs::metadata(volume.path().join("made")).map(|made| made.uid());
     assert!(Command::new("umount").arg(volume.path()).status().unwrap().success());
@@ -147,11 +143,8 @@ fn mounts_map_ids_as_a_joined_user_namespace_does() {
 }
 
 fn what_the_host_owns_is_joined_before_a_user_namespace() {
-    let holder = Holder::new(&["--user"]);
+    let holder = Holder::of_mapped_user();
     let user = holder.namespace("user");
-    for map in ["uid_map", "gid_map"] {
-        fs::write(format!("/proc/{}/{map}", holder.0.id()), "0 100000 65536").unwrap();
-    }
     let own = PathBuf::from("/proc/self/ns/net");
     let wanted = fs::read_link(&own).unwrap();
     for joins_user in [true, false] {
@@ -165,13 +158,10 @@ fn what_the_host_owns_is_joined_before_a_user_namespace() {
             if joins_user {
                 join(config, "user", &user);
             } else {
-                config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-                config["linux"]["uidMappings"] = map.clone();
-                config["linux"]["gidMappings"] = map;
+                map_ids(config, 100_000);
             }
         });
-        give_to(&bundle, 100_000);
+        bundle.give_to(100_000);
         assert_eq!(bundle.output(), format!("{}\n0\n", wanted.display()));
     }
 }
@@ -195,18 +185,14 @@ fn a_namespace_of_another_kind_is_refused() {
 fn clocks_are_moved_in_a_time_namespace() {
     for with_user in [false, true] {
         let bundle = Bundle::script("cat /proc/uptime; id -u").with(|config| {
-            let linux = config["linux"].as_object_mut().unwrap();
-            linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
-            let offsets = json!({"boottime": {"secs": 500_000_000, "nanosecs": 5}, "monotonic": {"secs": 7}});
-            linux.insert("timeOffsets".to_owned(), offsets);
+            push(&mut config["linux"]["namespaces"], json!({"type": "time"}));
+            config["linux"]["timeOffsets"] =
+                json!({"boottime": {"secs": 500_000_000, "nanosecs": 5}, "monotonic": {"secs": 7}});
             if with_user {
-                linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-                linux.insert("uidMappings".to_owned(), map.clone());
-                linux.insert("gidMappings".to_owned(), map);
+                map_ids(config, 100_000);
             }
         });
-        give_to(&bundle, if with_user { 100_000 } else { 0 });
+        bundle.give_to(if with_user { 100_000 } else { 0 });
         let output = bundle.output();
         let uptime: f64 = output.split(' ').next().unwrap().parse().unwrap();
         let host: f64 =

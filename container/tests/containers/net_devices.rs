@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::harness::{Bundle, Case};
+use crate::harness::{Bundle, Case, map_ids};
 
 pub(crate) const CASES: &[Case] = &[
     ("a_device_moves_with_its_addresses", a_device_moves_with_its_addresses),
@@ -46,11 +46,7 @@ fn a_device_moves_with_its_addresses() {
         let bundle = Bundle::script(&format!("{SHOW} inner0; {SHOW} moved0")).with(|config| {
             config["linux"]["netDevices"] = json!({"moved0": {"name": "inner0"}});
             if new_user {
-                let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
-                namespaces.push(json!({"type": "user"}));
-                let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
-                config["linux"]["uidMappings"] = map.clone();
-                config["linux"]["gidMappings"] = map;
+                map_ids(config, 0);
             }
         });
         let output = bundle.run().output;
