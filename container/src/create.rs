@@ -229,39 +229,36 @@ fn guide(
     (pid, pidfd): (Pid, BorrowedFd<'_>),
     channel: &CreatorEnd,
 ) -> Result<Vec<String>, CreateError> {
-    let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
-    let write = |name: &str, value: &str| {
-        let path = proc.join(name);
-        fs::write(&path, value).map_err(|source| host_error(&path, source))
-    };
+    let init = pid.as_raw_nonzero().get();
     let mut warnings: Vec<String> = cgroup.warning().map(str::to_owned).into_iter().collect();
     warnings.extend(plan.warnings.iter().cloned());
     if let Some(maps) = &plan.namespaces.id_maps {
         map_ids(pid, maps)?;
         order(channel, Order::Mapped)?;
     }
-    if let Some(adjustment) = plan.process.oom_score_adj
-        && let Err(error) = write("oom_score_adj", &adjustment.to_string())
-    {
-        // Lowering it needs a capability that not every root has.
-        warnings.push(format!("process.oomScoreAdj is left as it is: {error}"));
+    if let Some(adjustment) = plan.process.oom_score_adj {
+        let path = format!("/proc/{init}/oom_score_adj");
+        if let Err(error) = fs::write(&path, adjustment.to_string()) {
+            // Lowering it needs a capability that not every root has.
+            warnings.push(format!("process.oomScoreAdj is left as it is: {path}: {error}"));
+        }
     }
-    net_devices.move_to(pid.as_raw_nonzero().get())?;
+    net_devices.move_to(init)?;
     order(channel, Order::Joined)?;
     loop {
         match channel.report().map_err(|source| host_error(Path::new("(channel)"), source))? {
             Some(Report::Warning(warning)) => warnings.push(warning),
             Some(Report::HooksDue) => {
-                let state = plan.hook_state("creating", Some(pid.as_raw_nonzero().get()));
+                let state = plan.identity.state("creating", init);
                 hooks::run_all(&plan.hooks.create_runtime, &state)?;
                 order(channel, Order::Hooked)?;
             }
             Some(Report::Ready) => break,
             Some(Report::Listener(number)) => {
-                let pid = pid.as_raw_nonzero().get();
-                let state = plan.hook_state("creating", Some(pid));
+                let state = plan.identity.state("creating", init);
                 let agent = plan.seccomp.as_ref().and_then(|filter| filter.listener.as_ref());
-                listener::hand_over(Asking { pid, pidfd, number }, agent, plan.oci_version(), &state)?;
+                let asking = Asking { pid: init, pidfd, number };
+                listener::hand_over(asking, agent, &plan.identity.oci_version, &state)?;
                 order(channel, Order::Listening)?;
             }
             Some(Report::Cloned(_)) => {}

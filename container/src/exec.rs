@@ -227,7 +227,8 @@ fn guide(plan: &ExecPlan, target: Target<'_>, child: &Child, channel: &CreatorEn
             Ok(Some(Report::Listener(number))) => {
                 let agent = plan.seccomp.as_ref().and_then(|filter| filter.listener.as_ref());
                 let asking = Asking { pid, pidfd: child.pidfd(), number };
-                listener::hand_over(asking, agent, plan.oci_version(), &plan.state(target.pid))?;
+                let state = plan.identity.state("running", target.pid);
+                listener::hand_over(asking, agent, &plan.identity.oci_version, &state)?;
                 channel.order(Order::Listening).map_err(|_gone| ExecError::Died)?;
             }
             Ok(Some(Report::Failed(error))) => return Err(error.into()),

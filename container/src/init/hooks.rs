@@ -25,7 +25,7 @@ fn run(hooks: &[Hook], plan: &Plan, status: &'static str) -> Result<(), StepErro
     if hooks.is_empty() {
         return Ok(());
     }
-    let state = plan.hook_state(status, Some(getpid().as_raw_nonzero().get()));
+    let state = plan.identity.state(status, getpid().as_raw_nonzero().get());
     hooks::run_all(hooks, &state).map_err(|error| {
         StepError::new(STEP, error.field, format!("{}: {}", error.path.display(), error.reason))
     })

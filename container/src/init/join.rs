@@ -69,7 +69,7 @@ fn enter(context: &JoinContext<'_>) -> Result<(), StepError> {
     }
     // Changes of credentials allow it again.
     sys::forbid_inspection().at("process", "PR_SET_DUMPABLE")?;
-    keyring::join(&plan.id)?;
+    keyring::join(&plan.identity.id)?;
     scheduling::set_for_container(plan.memory_policy.as_ref(), plan.personality)?;
     channel.wait_for(Order::Joined).at("cgroup", "waiting to go into it")?;
     own_way.go().map_err(|error| StepError::new("cgroup", "this process", error))?;

@@ -103,7 +103,7 @@ fn carve(context: &InitContext<'_>) -> Result<(), StepError> {
     crate::join::enter(join)?;
     namespaces::enter(plan, channel)?;
     if options.new_keyring {
-        keyring::join(&plan.id)?;
+        keyring::join(&plan.identity.id)?;
     }
     sys::forbid_inspection().at("process", "PR_SET_DUMPABLE")?;
     names::set(plan)?;

@@ -1,19 +1,15 @@
 //! A further process of a container: what is to be joined, and what the process is.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-
 use oci_spec::runtime::{LinuxNamespaceType, Process};
 
-use super::{MemoryPolicy, Namespaces, PlanError, ProcessPlan, scheduling};
+use super::{Identity, MemoryPolicy, Namespaces, PlanError, ProcessPlan, scheduling};
 use crate::bundle::Bundle;
-use crate::hooks::HookState;
 use crate::seccomp::Filter;
 
 /// Everything that the process is to do, in values that need no further checking.
 #[derive(Debug)]
 pub(crate) struct ExecPlan {
-    pub(crate) id: String,
+    pub(crate) identity: Identity,
     /// `CLONE_NEW…` bits of the container's own namespaces.
     pub(crate) namespaces: u64,
     /// Whether its root directory is not its mount namespace's, which it shares with others.
@@ -23,9 +19,6 @@ pub(crate) struct ExecPlan {
     pub(crate) personality: Option<u32>,
     pub(crate) process: ProcessPlan,
     pub(crate) seccomp: Option<Filter>,
-    bundle: PathBuf,
-    oci_version: String,
-    annotations: HashMap<String, String>,
 }
 
 impl ExecPlan {
@@ -35,10 +28,7 @@ impl ExecPlan {
         let linux = spec.linux().as_ref().ok_or(PlanError::Missing { field: "linux" })?;
         let namespaces = Namespaces::new(linux)?;
         Ok(Self {
-            id: id.to_owned(),
-            bundle: bundle.dir.clone(),
-            oci_version: spec.version().clone(),
-            annotations: spec.annotations().clone().unwrap_or_default(),
+            identity: Identity::new(id.to_owned(), bundle),
             namespaces: namespaces.own(),
             chrooted: namespaces.joins(LinuxNamespaceType::Mount),
             memory_policy: linux.memory_policy().as_ref().map(scheduling::memory_policy).transpose()?,
@@ -46,17 +36,6 @@ impl ExecPlan {
             process: ProcessPlan::new(process)?,
             seccomp: linux.seccomp().as_ref().map(Filter::compile).transpose()?,
         })
-    }
-
-    /// The container's state, whose first process has this id.
-    pub(crate) fn state(&self, init: i32) -> Vec<u8> {
-        let Self { id, bundle, oci_version, annotations, .. } = self;
-        HookState { oci_version, id, status: "running", pid: Some(init), bundle, annotations }.json()
-    }
-
-    /// The version of the specification that the configuration is written for.
-    pub(crate) fn oci_version(&self) -> &str {
-        &self.oci_version
     }
 
     /// Whether the container's user ids are not the host's.

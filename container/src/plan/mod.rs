@@ -6,6 +6,7 @@
 mod devices;
 mod exec;
 mod hooks;
+mod identity;
 mod mount_options;
 mod mounts;
 mod namespaces;
@@ -16,17 +17,17 @@ mod scheduling;
 mod sysctl;
 mod time_offsets;
 
-use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
 use crate::bundle::Bundle;
-use crate::hooks::{HookState, Hooks};
+use crate::hooks::Hooks;
 use crate::seccomp::{Filter, SeccompError};
 
 pub(crate) use devices::{DeviceKind, DevicePlan};
 pub(crate) use exec::ExecPlan;
+pub(crate) use identity::Identity;
 #[cfg(test)]
 pub(crate) use mount_options::is_mount_word;
 pub(crate) use mounts::{FsParameter, MountIds, MountKind, MountPlan};
@@ -40,7 +41,7 @@ pub(crate) use sysctl::SysctlPlan;
 /// Everything the init process is to do, in values that need no further checking.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) id: String,
+    pub(crate) identity: Identity,
     pub(crate) rootfs: PathBuf,
     pub(crate) rootfs_readonly: bool,
     pub(crate) rootfs_propagation: RootPropagation,
@@ -63,9 +64,6 @@ pub(crate) struct Plan {
     pub(crate) hooks: Hooks,
     /// What of the configuration is left out, one sentence each.
     pub(crate) warnings: Vec<String>,
-    bundle: PathBuf,
-    oci_version: String,
-    annotations: HashMap<String, String>,
 }
 
 /// `linux.rootfsPropagation`.
@@ -118,15 +116,12 @@ impl Plan {
         let devices = devices::plan(linux.devices().iter().flatten(), &mounts)?;
         let (hostname, domainname) = names(spec, &namespaces)?;
         Ok(Self {
-            id: checked_id(id)?,
+            identity: Identity::new(checked_id(id)?, bundle),
             memory_policy: linux.memory_policy().as_ref().map(scheduling::memory_policy).transpose()?,
             personality: linux.personality().as_ref().map(scheduling::personality).transpose()?,
             net_devices: net_devices::plan(&linux.net_devices().clone().unwrap_or_default(), &namespaces)?,
             hooks: hooks(spec)?,
             warnings: bundle.warnings.clone(),
-            bundle: bundle.dir.clone(),
-            oci_version: spec.version().clone(),
-            annotations: spec.annotations().clone().unwrap_or_default(),
             rootfs: rootfs(&bundle.dir, root.path())?,
             rootfs_readonly: root.readonly().unwrap_or(false),
             rootfs_propagation: propagation(linux.rootfs_propagation().as_deref())?,
@@ -141,19 +136,6 @@ impl Plan {
             seccomp: linux.seccomp().as_ref().map(Filter::compile).transpose()?,
             namespaces,
         })
-    }
-}
-
-impl Plan {
-    /// The version of the specification that the configuration is written for.
-    pub(crate) fn oci_version(&self) -> &str {
-        &self.oci_version
-    }
-
-    /// What hooks are told of the container: its status, and its first process by the id that they know it by.
-    pub(crate) fn hook_state(&self, status: &'static str, pid: Option<i32>) -> Vec<u8> {
-        let Self { id, bundle, oci_version, annotations, .. } = self;
-        HookState { oci_version, id, status, pid, bundle, annotations }.json()
     }
 }
 
