@@ -23,7 +23,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, accept_with, recv, send, socketpair,
 };
@@ -93,7 +93,7 @@ impl CreatorEnd {
     pub(crate) fn report_of(&self, process: BorrowedFd<'_>) -> io::Result<Option<Report>> {
         let mut ready =
             [PollFd::new(&self.0, PollFlags::IN), PollFd::from_borrowed_fd(process, PollFlags::IN)];
-        retry(|| poll(&mut ready, None))?;
+        retry_on_intr(|| poll(&mut ready, None))?;
         if ready[0].revents().is_empty() { Ok(None) } else { self.report() }
     }
 
@@ -120,7 +120,7 @@ impl CreatorEnd {
     /// The next report, or `None` when init has closed its end.
     pub(crate) fn report(&self) -> io::Result<Option<Report>> {
         let mut buffer = vec![0; MAX_MESSAGE_BYTES];
-        let (length, _) = retry(|| recv(&self.0, &mut buffer[..], RecvFlags::empty()))?;
+        let (length, _) = retry_on_intr(|| recv(&self.0, &mut buffer[..], RecvFlags::empty()))?;
         if length == 0 {
             return Ok(None);
         }
@@ -140,7 +140,7 @@ impl InitEnd {
     /// Those of accept4(2) and dup3(2).
     pub(crate) fn wait_for_starter(&mut self, listener: BorrowedFd<'_>) -> Result<(), Errno> {
         loop {
-            let connection = retry(|| accept_with(listener, SocketFlags::CLOEXEC))?;
+            let connection = retry_on_intr(|| accept_with(listener, SocketFlags::CLOEXEC))?;
             rustix::io::dup3(&connection, &mut self.0, rustix::io::DupFlags::CLOEXEC)?;
             drop(connection);
             // One that only wanted to know whether somebody waits here says nothing.
@@ -156,7 +156,7 @@ impl InitEnd {
     /// EPIPE when the creator is gone, EPROTO when it says something else.
     pub(crate) fn wait_for(&self, order: Order) -> Result<(), Errno> {
         let mut byte = [0];
-        let (length, _) = retry(|| recv(&self.0, &mut byte, RecvFlags::empty()))?;
+        let (length, _) = retry_on_intr(|| recv(&self.0, &mut byte, RecvFlags::empty()))?;
         match length {
             0 => Err(Errno::PIPE),
             _ if byte[0] == order as u8 => Ok(()),
@@ -188,15 +188,6 @@ fn last_step(stage: LastStage, errno: Errno) -> StepError {
         LastStage::Channel | LastStage::Exec => ("exec", "the channel to the creator"),
     };
     StepError { errno: Some(errno.raw_os_error()), ..StepError::new(step, subject, io::Error::from(errno)) }
-}
-
-fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            result => return result,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::container::ExitStatus;
@@ -58,12 +58,7 @@ impl Child {
         if self.status.is_some() {
             return Ok(self.status);
         }
-        let ended = loop {
-            match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
-                Err(Errno::INTR) => {}
-                result => break result?,
-            }
-        };
+        let ended = retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), options))?;
         self.status = ended.and_then(|ended| {
             let exited = ended.exit_status().map(ExitStatus::Exited);
             exited.or(ended.terminating_signal().map(ExitStatus::Signaled))

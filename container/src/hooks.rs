@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
@@ -136,12 +136,8 @@ impl Hook {
 
 fn ends_within(timeout: Duration, pidfd: std::os::fd::BorrowedFd<'_>) -> io::Result<bool> {
     let timeout = Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: 0 };
-    loop {
-        match poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], Some(&timeout)) {
-            Err(Errno::INTR) => {}
-            ready => return Ok(ready? > 0),
-        }
-    }
+    let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    Ok(retry_on_intr(|| poll(&mut fds, Some(&timeout)))? > 0)
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -12,8 +12,8 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
 
+use crate::child::Child;
 use crate::create::CreateError;
 use crate::join::Joined;
 use crate::plan::{IdMaps, MountIds, MountKind, Plan};
@@ -109,6 +109,6 @@ fn user_namespace(maps: &IdMaps) -> Result<OwnedFd, StepError> {
         .and_then(|()| write("gid_map", &maps.gid))
         .and_then(|()| File::open(proc.join("ns/user")).at(STEP, "a user namespace for the maps"));
     drop(writer);
-    while let Err(Errno::INTR) = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {}
+    let _ended = Child::new(pid, pidfd).wait();
     opened.map(OwnedFd::from)
 }

@@ -16,10 +16,11 @@ use std::path::PathBuf;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 use rustix::fs::{FsWord, Mode, OFlags, fstatfs, open as open_file};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::channel::{self, Report};
+use crate::child::Child;
 use crate::create::CreateError;
 use crate::plan::{NamespaceToJoin, Namespaces, invalid};
 use crate::step::{At, StepError};
@@ -102,7 +103,7 @@ pub(crate) fn clone_inside(joined: &[Joined], request: CloneRequest<'_>) -> Resu
     let (here, there) = channel::pair().map_err(|errno| CreateError::Clone(errno.into()))?;
     let go_between =
         sys::clone3(CloneRequest::default()).map_err(|errno| CreateError::Clone(errno.into()))?;
-    let Cloned::Parent { pidfd, .. } = go_between else {
+    let Cloned::Parent { pid, pidfd } = go_between else {
         let cloned = enter(joined)
             .and_then(|()| sys::clone3(CloneRequest { sibling: true, ..request }).at("clone", "init"));
         match cloned {
@@ -114,7 +115,7 @@ pub(crate) fn clone_inside(joined: &[Joined], request: CloneRequest<'_>) -> Resu
     };
     drop(there);
     let told = here.report();
-    while let Err(Errno::INTR) = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {}
+    let _ended = Child::new(pid, pidfd).wait();
     match told {
         Ok(Some(Report::Cloned(pid))) => {
             // Its id stays its own, for only this process can reap it.
