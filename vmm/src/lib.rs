@@ -7,8 +7,8 @@
 //! `machine` holds these steps; `boot` reads kernels and describes the machine to them; `cpu` is the interface of a
 //! CPU engine, of which there are two: `kvm`, and `soft`, which interprets the guest's kernel and lets `kvm` run its
 //! programs. `legacy` and [`virtio`] are the devices on the [`bus`]; [`memory`] is the guest's RAM and its map; [`events`]
-//! says what happened when, `profile` and `symbols` where the kernel spent its instructions. Knows no images and no
-//! containers.
+//! says what happened when, `gdb` lets a debugger stop it, `profile` and `symbols` where the kernel spent its
+//! instructions. Knows no images and no containers.
 
 pub mod api;
 mod boot;
@@ -20,6 +20,7 @@ pub mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 #[expect(clippy::cast_possible_truncation, reason = "any number does for a fuzzer")]
 pub mod fuzzing;
+mod gdb;
 pub mod interrupt;
 pub mod jail;
 mod kvm;

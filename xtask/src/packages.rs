@@ -35,6 +35,7 @@ pub(crate) const BUILDING: &[Package] = &[
     package("busybox-static", "is the demo image's base and the tests' guest programs"),
     package("cpio", "packs initramfs archives in tests"),
     package("qemu-system-common", "has the storage daemon that serves a disk in tests"),
+    package("gdb", "debugs a guest's kernel in tests"),
     package("strace", "kills commands at chosen system calls in tests"),
     package("crun", "is the peer that container starts are compared with"),
     package("podman", "drives carve as its runtime in tests"),

@@ -9,7 +9,9 @@ use vmm::{ProcessOptions, SerialConfig, VmProcess};
 use super::control_socket::{NAMELESS, Socket, wait};
 use super::dry_run;
 use super::event_lines::EventLines;
+use super::gdb_flag::GdbFlag;
 use super::jail_flags::JailFlags;
+use super::listening::Listening;
 use super::machine::MachineArgs;
 use crate::engine_flag::EngineFlag;
 use crate::exit::Exit;
@@ -37,6 +39,8 @@ pub(super) struct Args {
     engine: EngineFlag,
     #[command(flatten)]
     jail: JailFlags,
+    #[command(flatten)]
+    gdb: GdbFlag,
     /// A control socket, which is made: see `carve vm serve`. Its clients can name files in --jail-root only
     #[arg(long, value_name = "PATH")]
     api_sock: Option<PathBuf>,
@@ -61,11 +65,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     }
     let events = Arc::new(EventLines::open(args.events.as_deref())?);
     let socket = args.api_sock.as_deref().map(|path| Socket::bind(path, NAMELESS)).transpose()?;
+    let debugger = args.gdb.listen()?;
     let options = ProcessOptions {
         jail: args.jail.jail(std::process::id())?,
         control: socket.as_ref().map(Socket::control),
+        debugger: debugger.as_ref().map(Listening::listener),
         ..ProcessOptions::default()
     };
     let running = VmProcess::spawn(&config, options, events).context("cannot start the guest")?;
-    wait(running, socket)
+    wait(running, socket.is_some() || debugger.is_some())
 }

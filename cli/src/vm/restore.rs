@@ -10,7 +10,9 @@ use vmm::{ProcessOptions, TapSource, VmProcess};
 
 use super::control_socket::{NAMELESS, Socket, wait};
 use super::event_lines::EventLines;
+use super::gdb_flag::GdbFlag;
 use super::jail_flags::JailFlags;
+use super::listening::Listening;
 use crate::exit::Exit;
 
 const EXAMPLES: &str = "\
@@ -49,6 +51,8 @@ pub(super) struct Args {
     vsock: Option<PathBuf>,
     #[command(flatten)]
     jail: JailFlags,
+    #[command(flatten)]
+    gdb: GdbFlag,
     /// Append a JSON line to this file for each step of the start
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
@@ -63,13 +67,15 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         vsock: args.vsock,
     };
     let from = Restore { state: args.state, memory: args.memory, overrides };
+    let debugger = args.gdb.listen()?;
     let options = ProcessOptions {
         jail: args.jail.jail(std::process::id())?,
         control: socket.as_ref().map(Socket::control),
+        debugger: debugger.as_ref().map(Listening::listener),
         ..ProcessOptions::default()
     };
     let running = VmProcess::restore(from, !args.paused, options, events);
-    wait(running.context("cannot start the machine")?, socket)
+    wait(running.context("cannot start the machine")?, socket.is_some() || debugger.is_some())
 }
 
 /// `ID=VALUE`.

@@ -59,7 +59,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let options = ProcessOptions { jail, control: Some(socket.control()), ..ProcessOptions::default() };
     let described = Described { engine: args.engine.engine(), description, taps: args.tap, confine };
     let running = VmProcess::serve(described, options, events).context("cannot serve the control socket")?;
-    wait(running, Some(socket))
+    wait(running, true)
 }
 
 /// Reads a machine from a file of the form of Firecracker's `--config-file`.

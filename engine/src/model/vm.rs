@@ -103,7 +103,7 @@ fn power_on(
 ) -> Result<VmProcess> {
     let sink = Milestones(Mutex::new(Events::open(instance.spec.events.as_deref())?));
     let mut adopt = |pid| cgroup.add(pid).map_err(io::Error::other);
-    let options = ProcessOptions { jail, adopt: Some(&mut adopt), control: None };
+    let options = ProcessOptions { jail, adopt: Some(&mut adopt), ..ProcessOptions::default() };
     VmProcess::spawn(config, options, Arc::new(sink)).map_err(|e| EngineError::Invalid(e.to_string()))
 }
 

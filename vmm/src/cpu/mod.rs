@@ -9,6 +9,7 @@ pub(crate) mod confinement;
 pub(crate) mod control_bits;
 pub(crate) mod cpuid;
 pub(crate) mod death;
+pub(crate) mod debug;
 pub(crate) mod exit;
 pub(crate) mod exit_counts;
 pub(crate) mod halt_watch;
@@ -86,6 +87,8 @@ pub(crate) enum Left {
     Paused,
     /// This vCPU has halted with interrupts disabled: nothing but another vCPU can wake it.
     Halted,
+    /// It has come to where a debugger wants it to stop. Running it again goes on where it was.
+    Trapped(debug::Trap),
 }
 
 /// The state of a vCPU, or of what all of them share, as its engine writes it down: JSON.
@@ -104,7 +107,7 @@ pub(crate) trait Kick: Send + Sync {
 }
 
 /// Something that runs guest code.
-pub(crate) trait CpuEngine: Send {
+pub(crate) trait CpuEngine: debug::DebugCpu + Send {
     /// The handle by which other threads kick this vCPU.
     fn kicker(&self) -> Arc<dyn Kick>;
 

@@ -2,7 +2,7 @@
 //! 4.5). Long mode and unpaged mode only; what 32-bit paging maps is not found.
 
 use kvm_bindings::kvm_sregs;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use crate::cpu::control_bits::{CR0_PG, CR0_WP, CR4_LA57, EFER_LMA};
 use crate::memory::GuestMemory;
@@ -130,6 +130,27 @@ pub(crate) fn read(memory: &GuestMemory, paging: Paging, linear: u64, buffer: &m
     done
 }
 
+/// Writes `bytes` at the virtual address `linear`, whether or not the guest may; `false`, and nothing written, if it is not
+/// all mapped to memory.
+pub(crate) fn write(memory: &GuestMemory, paging: Paging, linear: u64, bytes: &[u8]) -> bool {
+    let mut pieces = Vec::new();
+    let mut done = 0;
+    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+        let at = linear.wrapping_add(done as u64);
+        let to_page_end = usize::try_from(4096 - (at & 0xfff)).unwrap_or(rest.len());
+        let len = rest.len().min(to_page_end);
+        let (Some(physical), Some(piece)) = (translate(memory, paging, at), rest.get(..len)) else {
+            return false;
+        };
+        if !memory.check_range(GuestAddress(physical), len) {
+            return false;
+        }
+        pieces.push((GuestAddress(physical), piece));
+        done += len;
+    }
+    pieces.into_iter().all(|(at, piece)| memory.write_slice(piece, at).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,5 +222,15 @@ mod tests {
         let mut buffer = [0; 8];
         let read = read(&memory, long_mode(0x1000), 0xffff_ffff_8020_0ffc, &mut buffer);
         assert_eq!((read, &buffer[..4]), (4, &b"last"[..]));
+    }
+
+    #[test]
+    fn a_write_is_done_completely_or_not_at_all() {
+        let memory = mapped();
+        let (paging, high) = (long_mode(0x1000), 0xffff_ffff_8020_0000);
+        assert!(!write(&memory, paging, high + 0xffe, b"over"));
+        assert_eq!(memory.read_obj::<u32>(GuestAddress(0x5ffc)).unwrap(), 0);
+        assert!(write(&memory, paging, high + 0xffc, b"last"));
+        assert_eq!(&memory.read_obj::<[u8; 4]>(GuestAddress(0x5ffc)).unwrap(), b"last");
     }
 }

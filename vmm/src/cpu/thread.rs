@@ -3,6 +3,7 @@
 //! ```text
 //!   in the guest ──Action::Pause──► parked: obeys commands ──Resume──► in the guest
 //!        │                              │
+//!        ├──Left::Trapped────────────────┤ (the debugger is told)
 //!        └───── end, death ─────────────┴── Resume after an end was asked for ──► over
 //! ```
 
@@ -14,6 +15,7 @@ use std::thread::{self, JoinHandle};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::confinement::Confinement;
+use super::debug::{DebugCpu, Trap, Traps};
 use super::exit::{self, Machine};
 use super::{Action, CpuEngine, CpuError, Left, Saved};
 use crate::events::{BootEvent, EventSink, Milestone};
@@ -31,13 +33,17 @@ pub(crate) struct Outcome {
     pub(crate) profile: Option<Profile>,
 }
 
+/// What a debugger does with a vCPU, on its thread.
+pub(crate) type Work = Box<dyn FnOnce(&mut dyn DebugCpu) + Send>;
+
 /// What a parked vCPU is told.
-#[derive(Debug)]
 pub(crate) enum Command {
     /// Go on.
     Resume,
     /// Say what state the vCPU is in.
     Save(Sender<Result<Saved, CpuError>>),
+    /// Let the debugger see to something.
+    Debug(Work),
 }
 
 /// What the thread of a vCPU needs besides the vCPU.
@@ -54,6 +60,8 @@ pub(crate) struct Place {
     pub(crate) parked: Sender<u8>,
     /// What to do then.
     pub(crate) commands: Receiver<Command>,
+    /// Told when it stops for the debugger, if there can be one.
+    pub(crate) traps: Option<Arc<Traps>>,
     /// Called when it is over, whatever the outcome: ends the other vCPUs.
     pub(crate) over: Arc<dyn Fn() + Send + Sync>,
     /// Signalled when it is over.
@@ -116,13 +124,26 @@ fn bind(place: &Place) -> Result<(), CpuError> {
 fn run(cpu: &mut dyn CpuEngine, place: &Place) -> Result<VmExit, CpuError> {
     let requests = &place.machine.requests;
     loop {
-        match cpu.run(&mut |exit| exit::handle(exit, &place.machine, place.index))? {
-            Left::Ended(exit) => return Ok(exit),
-            Left::Halted if requests.halted(place.index) => return Ok(VmExit::PoweredOff),
-            Left::Halted => {}
-            Left::Paused => park(cpu, place)?,
+        match cpu.run(&mut |exit| exit::handle(exit, &place.machine, place.index)) {
+            Ok(Left::Ended(exit)) => return Ok(exit),
+            Ok(Left::Halted) if requests.halted(place.index) => return Ok(VmExit::PoweredOff),
+            Ok(Left::Halted) => {}
+            Ok(Left::Paused) => park(cpu, place)?,
+            Ok(Left::Trapped(trap)) => stop_for_debugger(cpu, place, trap)?,
+            Err(death @ CpuError::Died(_)) => {
+                stop_for_debugger(cpu, place, Trap::Died)?;
+                return Err(death);
+            }
+            Err(error) => return Err(error),
         }
     }
+}
+
+/// Tells the debugger, if there can be one, and obeys until told to go on.
+fn stop_for_debugger(cpu: &mut dyn CpuEngine, place: &Place, trap: Trap) -> Result<(), CpuError> {
+    let Some(traps) = &place.traps else { return Ok(()) };
+    traps.add(place.index, trap);
+    park(cpu, place)
 }
 
 /// Obeys until told to go on.
@@ -136,6 +157,7 @@ fn park(cpu: &mut dyn CpuEngine, place: &Place) -> Result<(), CpuError> {
                 // Whoever asked may have lost patience.
                 let _ = answer.send(cpu.save());
             }
+            Command::Debug(work) => work(cpu),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! The run loop knows the exits of KVM and nothing of devices: what concerns the machine goes to the handler, what
 //! only a KVM without hardware assistance does goes to the repairs, and what is left means that the guest died.
 
+mod debug;
+
 use std::sync::Arc;
 
 use kvm_bindings::{CpuId, KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED, KVM_MP_STATE_UNINITIALIZED};
@@ -16,6 +18,7 @@ use super::without_hardware::{Repairs, SyscallWatch};
 use super::{Host, KvmError, KvmMachine, KvmStats, death, lapic, msrs, without_hardware};
 use crate::boot::Entry;
 use crate::cpu::cpuid::Place;
+use crate::cpu::debug::{Stops, Trap};
 use crate::cpu::registers;
 use crate::cpu::{Action, CpuEngine, CpuError, Exit, Kick, Left, Saved};
 use crate::memory::GuestMemory;
@@ -33,6 +36,9 @@ pub(crate) struct KvmCpu {
     repairs: Option<Repairs>,
     /// The watch for system call set-up where one is needed, until it holds.
     watch: Option<Arc<SyscallWatch>>,
+    /// Where a debugger wants it to stop, and whether it has.
+    stops: Stops,
+    trapped: Option<Trap>,
 }
 
 impl KvmCpu {
@@ -53,7 +59,16 @@ impl KvmCpu {
         let kicker = Arc::new(Kicker::new(&fd)?);
         let watch = needs_repairs.then(|| machine.watch.clone());
         let msrs = machine.saved_msrs();
-        Ok(Self { fd, msrs, memory: memory.clone(), kicker, repairs, watch })
+        Ok(Self {
+            fd,
+            msrs,
+            memory: memory.clone(),
+            kicker,
+            repairs,
+            watch,
+            stops: Stops::default(),
+            trapped: None,
+        })
     }
 
     /// Sets the vCPU up to start: the first one at `entry`, the others when it tells them to.
@@ -114,6 +129,7 @@ impl KvmCpu {
         if watch.holds()? {
             self.watch = None;
             repairs.watch_holds(&self.fd, &self.memory)?;
+            self.set_breakpoints()?;
         }
         Ok(())
     }
@@ -134,6 +150,22 @@ impl KvmCpu {
             Ok(death) => CpuError::Died(Box::new(death)),
             Err(error) => error.into(),
         }
+    }
+
+    /// It has stopped before the instruction at `at`: for the repairs, or for the debugger.
+    fn stopped(&mut self, at: u64) -> Result<(), CpuError> {
+        match &mut self.repairs {
+            Some(repairs) if repairs.handler() == Some(at) || self.stops.is_empty() => {
+                repairs.page_fault_handler_reached(&mut self.fd, &self.memory)?;
+            }
+            _ => {
+                self.trapped = self.trap();
+                if self.trapped.is_none() {
+                    return Err(self.death("a breakpoint that nobody has set", None));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether the vCPU sleeps in `hlt` with interrupts disabled, or waits to be started.
@@ -165,11 +197,11 @@ impl KvmCpu {
                 if let Some(repairs) = &mut self.repairs {
                     repairs.syscall_msr_written(&self.fd, &self.memory, index, value)?;
                 }
+                self.set_breakpoints()?;
             }
-            Ok(VcpuExit::Debug(_)) if self.repairs.is_some() => {
-                if let Some(repairs) = &mut self.repairs {
-                    repairs.page_fault_handler_reached(&mut self.fd, &self.memory)?;
-                }
+            Ok(VcpuExit::Debug(stop)) => {
+                let at = stop.pc;
+                self.stopped(at)?;
             }
             Ok(VcpuExit::Shutdown) => return Err(self.death("triple fault", None)),
             Ok(VcpuExit::FailEntry(reason, _)) => {
@@ -201,7 +233,11 @@ impl CpuEngine for KvmCpu {
         self.kicker.adopt_thread();
         loop {
             match self.run_once(handler)? {
-                Action::Resume => {}
+                Action::Resume => {
+                    if let Some(trap) = self.trapped.take() {
+                        return Ok(Left::Trapped(trap));
+                    }
+                }
                 Action::Stop(exit) => return Ok(Left::Ended(exit)),
                 Action::Pause => {
                     self.complete_exit(handler)?;

@@ -6,6 +6,7 @@
 //! ```
 
 use std::fs::File;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -73,6 +74,8 @@ pub struct Vm {
     pub(super) kept: Kept,
     /// Whether each thread confines itself before it does anything.
     pub(super) confined: bool,
+    /// Where debuggers connect, if they are to.
+    pub(super) debugger: Option<UnixListener>,
 }
 
 impl Vm {
@@ -176,7 +179,17 @@ impl Vm {
     ) -> Self {
         let uses_terminal = kept.config().uses_terminal();
         events.record(BootEvent::now(Milestone::VcpusReady));
-        Self { cpus, machine, event_loop, events, uses_terminal, settling, kept, confined: false }
+        Self {
+            cpus,
+            machine,
+            event_loop,
+            events,
+            uses_terminal,
+            settling,
+            kept,
+            confined: false,
+            debugger: None,
+        }
     }
 
     /// Has snapshots and clients see `config`: in this process, what the machine has of the host can have other names.
@@ -187,6 +200,12 @@ impl Vm {
     /// Has each of the machine's threads make only the system calls that it needs ([`crate::seccomp`]).
     pub fn confine_threads(&mut self) {
         self.confined = true;
+    }
+
+    /// Has a debugger, which connects to `listener`, say when the guest goes on: before its first instruction, and whenever
+    /// it likes afterwards.
+    pub fn debug_at(&mut self, listener: UnixListener) {
+        self.debugger = Some(listener);
     }
 
     /// Starts the guest.

@@ -8,6 +8,7 @@
 //! ```
 
 mod builder;
+mod control;
 mod devices;
 mod event_thread;
 mod handles;
@@ -21,6 +22,7 @@ mod statistics;
 mod vcpus;
 
 pub use builder::{BuildError, Vm};
+pub(crate) use control::{VcpuControl, ended};
 pub use devices::DeviceError;
 pub use handles::{DeviceCounters, Handles};
 pub(crate) use opened::Opened;
@@ -29,5 +31,5 @@ pub(crate) use platform::{Platform, Start};
 pub(crate) use requests::Requests;
 pub use requests::VmExit;
 pub use running::RunningVm;
-pub(crate) use running::raise;
+pub(crate) use running::{raise, signal};
 pub use statistics::{Statistic, Statistics};

@@ -18,12 +18,14 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use super::builder::{BuildError, Vm};
 use super::devices::{DeviceError, PlacedDevices};
 use super::event_thread::EventThread;
-use super::vcpus::Vcpus;
+use super::vcpus::{Beginning, Vcpus};
 use super::{Handles, Opened, Platform, Statistics, VmExit};
 use crate::config::{RateLimiterConfig, VmConfig};
 use crate::console::terminal::RawTerminal;
 use crate::cpu::CpuError;
+use crate::cpu::debug::Traps;
 use crate::cpu::thread::Outcome;
+use crate::gdb::{self, Debugger};
 use crate::memory::GuestMemory;
 use crate::profile::Profile;
 use crate::snapshot::memory::{self, Ram};
@@ -78,6 +80,7 @@ impl Kept {
 /// A guest that runs on threads of its own. Dropping it stops the guest.
 pub struct RunningVm {
     vcpus: Vcpus,
+    debugger: Option<Debugger>,
     ended: Arc<OwnedFd>,
     _terminal: Option<RawTerminal>,
     kept: Kept,
@@ -90,16 +93,24 @@ impl RunningVm {
         let ended = signal()?;
         let terminal = vm.uses_terminal.then(RawTerminal::enter);
         let event_thread = EventThread::spawn(vm.event_loop, vm.settling, vm.confined)?;
+        let traps = vm.debugger.as_ref().map(|_| Traps::new().map(Arc::new)).transpose()?;
         let vcpus = Vcpus::spawn(
             vm.cpus,
             &vm.kept.config.cpu_affinity,
             &Arc::new(vm.machine),
             &vm.events,
             &ended,
-            paused,
-            vm.confined,
+            Beginning { paused, confined: vm.confined, traps: traps.clone() },
         )?;
-        let running = Self { vcpus, ended, _terminal: terminal, kept: vm.kept, event_thread };
+        let debugger = match vm.debugger.zip(traps) {
+            Some((listener, traps)) => {
+                let (guest, memory) = (Box::new(vcpus.control().clone()), vm.kept.memory.clone());
+                let place = gdb::Place { listener, guest, memory, traps, ended: ended.clone() };
+                Some(Debugger::spawn(place, vm.confined)?)
+            }
+            None => None,
+        };
+        let running = Self { vcpus, debugger, ended, _terminal: terminal, kept: vm.kept, event_thread };
         if !paused {
             running.kept.platform.attend();
         }
@@ -297,7 +308,11 @@ impl RunningVm {
     }
 
     fn outcome(&mut self) -> Result<Outcome, CpuError> {
-        self.vcpus.join()
+        let outcome = self.vcpus.join();
+        if let Some(debugger) = &mut self.debugger {
+            debugger.join();
+        }
+        outcome
     }
 
     /// Adds the kernel's name for the place of a death, where symbols were given.
@@ -324,7 +339,7 @@ impl Drop for RunningVm {
 }
 
 /// A new eventfd.
-pub(super) fn signal() -> Result<Arc<OwnedFd>, CpuError> {
+pub(crate) fn signal() -> Result<Arc<OwnedFd>, CpuError> {
     let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
     Ok(Arc::new(fd.map_err(|error| CpuError::Thread(error.to_string()))?))
 }

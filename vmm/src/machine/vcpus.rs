@@ -1,16 +1,16 @@
-//! The vCPUs of a running machine: their threads, and how they are paused, saved and ended together.
+//! The vCPUs of a running machine: their threads. `control` is what holds them.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Requests, VmExit};
+use super::{VcpuControl, VmExit};
+use crate::cpu::debug::Traps;
 use crate::cpu::exit::Machine;
-use crate::cpu::thread::{self, Command, Outcome, Place};
+use crate::cpu::thread::{self, Outcome, Place};
 use crate::cpu::{CpuEngine, CpuError, Kick, Saved};
 use crate::events::EventSink;
 
@@ -41,44 +41,46 @@ impl Kick for Kickers {
 pub(super) struct Vcpus {
     /// Empty once their outcome has been handed out.
     threads: Vec<JoinHandle<Outcome>>,
-    commands: Vec<Sender<Command>>,
-    parked: Receiver<u8>,
-    requests: Arc<Requests>,
-    kickers: Arc<Kickers>,
-    is_paused: AtomicBool,
+    control: Arc<VcpuControl>,
+}
+
+/// How vCPUs begin.
+pub(super) struct Beginning {
+    /// Parked, before the first instruction.
+    pub(super) paused: bool,
+    /// Their threads confine themselves.
+    pub(super) confined: bool,
+    /// Kept for the debugger, before the first instruction: where it hears of them.
+    pub(super) traps: Option<Arc<Traps>>,
 }
 
 impl Vcpus {
-    /// Starts `cpus`, each on its own thread, which is bound to its part of `affinity` if it has one; `ended` is signalled when the guest has ended. With `paused` they begin
-    /// parked, before the first instruction.
+    /// Starts `cpus`, each on its own thread, which is bound to its part of `affinity` if it has one; `ended` is signalled
+    /// when the guest has ended.
     pub(super) fn spawn(
         cpus: Vec<Box<dyn CpuEngine>>,
         affinity: &[Vec<u16>],
         machine: &Arc<Machine>,
         events: &Arc<dyn EventSink>,
         ended: &Arc<OwnedFd>,
-        paused: bool,
-        confined: bool,
+        beginning: Beginning,
     ) -> Result<Self, CpuError> {
+        let Beginning { paused, confined, traps } = beginning;
         let kickers = Kickers::of(&cpus);
         let (park, parked) = mpsc::channel();
-        let mut vcpus = Self {
-            threads: Vec::new(),
-            commands: Vec::new(),
-            parked,
-            requests: machine.requests.clone(),
-            kickers: kickers.clone(),
-            is_paused: AtomicBool::new(false),
-        };
-        machine.requests.pause(paused);
+        let (senders, receivers): (Vec<_>, Vec<_>) = cpus.iter().map(|_| mpsc::channel()).unzip();
         let requests = machine.requests.clone();
+        let parks = paused || traps.is_some();
+        requests.pause(parks);
+        let control =
+            VcpuControl::new(senders, parked, requests.clone(), kickers.clone(), paused, traps.is_some());
+        let mut vcpus = Self { threads: Vec::new(), control: Arc::new(control) };
         let over: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
             requests.end(VmExit::Stopped);
             kick(&*kickers);
         });
         let affinity = affinity.iter().cloned().chain(std::iter::repeat(Vec::new()));
-        for ((cpu, affinity), index) in cpus.into_iter().zip(affinity).zip(0..) {
-            let (command, commands) = mpsc::channel();
+        for (((cpu, commands), affinity), index) in cpus.into_iter().zip(receivers).zip(affinity).zip(0..) {
             let place = Place {
                 index,
                 affinity,
@@ -86,22 +88,27 @@ impl Vcpus {
                 events: events.clone(),
                 parked: park.clone(),
                 commands,
+                traps: traps.clone(),
                 over: over.clone(),
                 ended: ended.clone(),
             };
-            vcpus.commands.push(command);
             vcpus.threads.push(thread::spawn(cpu, place, confined)?);
         }
         drop(park);
-        if paused {
-            vcpus.wait_until_parked()?;
+        if parks {
+            vcpus.control.wait_until_parked()?;
         }
         Ok(vcpus)
     }
 
-    /// Whether the vCPUs are parked.
+    /// What holds them.
+    pub(super) fn control(&self) -> &Arc<VcpuControl> {
+        &self.control
+    }
+
+    /// Whether the vCPUs are parked, by whoever has the machine.
     pub(super) fn is_paused(&self) -> bool {
-        self.is_paused.load(Ordering::SeqCst)
+        self.control.is_held()
     }
 
     /// Parks the vCPUs at an instruction boundary.
@@ -109,31 +116,12 @@ impl Vcpus {
     /// # Errors
     /// The guest has ended meanwhile.
     pub(super) fn pause(&self) -> Result<(), CpuError> {
-        if self.is_paused() {
-            return Ok(());
-        }
-        self.requests.pause(true);
-        kick(&*self.kickers);
-        self.wait_until_parked()
+        self.control.hold()
     }
 
-    fn wait_until_parked(&self) -> Result<(), CpuError> {
-        for _ in 0..self.commands.len() {
-            self.parked.recv().map_err(|_| ended())?;
-        }
-        self.is_paused.store(true, Ordering::SeqCst);
-        Ok(())
-    }
-
-    /// Lets parked vCPUs go on.
+    /// Lets parked vCPUs go on, but for those that a debugger keeps.
     pub(super) fn resume(&self) {
-        if self.is_paused.swap(false, Ordering::SeqCst) {
-            self.requests.pause(false);
-            for command in &self.commands {
-                // One that has ended does not go on.
-                let _ = command.send(Command::Resume);
-            }
-        }
+        self.control.release();
     }
 
     /// The state of each vCPU; they are parked.
@@ -141,22 +129,12 @@ impl Vcpus {
     /// # Errors
     /// They are not, or their engine cannot say.
     pub(super) fn save(&self) -> Result<Vec<Saved>, CpuError> {
-        if !self.is_paused() {
-            return Err(CpuError::Thread("the guest is not paused".into()));
-        }
-        let save = |command: &Sender<Command>| {
-            let (answer, answers) = mpsc::channel();
-            command.send(Command::Save(answer)).map_err(|_| ended())?;
-            answers.recv().map_err(|_| ended())?
-        };
-        self.commands.iter().map(save).collect()
+        self.control.save()
     }
 
     /// Asks the guest to end as `exit` says, paused or not.
     pub(super) fn end(&self, exit: VmExit) {
-        self.requests.end(exit);
-        self.resume();
-        kick(&*self.kickers);
+        self.control.end(exit);
     }
 
     /// Whether the outcome has been handed out.
@@ -180,11 +158,7 @@ impl Vcpus {
     }
 }
 
-fn ended() -> CpuError {
-    CpuError::Thread("the guest has ended meanwhile".into())
-}
-
-fn kick(kickers: &dyn Kick) {
+pub(super) fn kick(kickers: &dyn Kick) {
     if let Err(error) = kickers.kick() {
         tracing::error!(%error, "cannot kick the vCPUs");
     }

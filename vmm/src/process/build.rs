@@ -43,6 +43,8 @@ struct Known {
     /// State and memory that it goes on from.
     snapshot: Option<(PathBuf, PathBuf)>,
     resume: bool,
+    /// Where a debugger connects.
+    debugger: Option<UnixListener>,
 }
 
 /// A machine that clients describe.
@@ -68,7 +70,7 @@ pub(super) fn build(
     events: Arc<dyn EventSink>,
     logs: Box<dyn LogControl>,
 ) -> Result<Work, String> {
-    let Build { machine, jail, control } = what;
+    let Build { machine, jail, control, debugger } = what;
     let mut descriptors = descriptors.into_iter();
     let stdin = descriptors.next().ok_or_else(|| missing("standard input"))?;
     rustix::stdio::dup2_stdin(stdin).map_err(text)?;
@@ -79,17 +81,21 @@ pub(super) fn build(
         }
         None => None,
     };
+    let debugger = match debugger {
+        true => Some(descriptors.next().ok_or_else(|| missing("debugger's socket"))?.into()),
+        false => None,
+    };
     let taps = descriptors.collect();
     match machine {
         Machine::Boot(config) => {
-            start(Known { config: *config, taps, snapshot: None, resume: true }, jail, control, events)
+            let known = Known { config: *config, taps, snapshot: None, resume: true, debugger };
+            start(known, jail, control, events)
         }
-        Machine::Restore { config, state, memory, resume } => start(
-            Known { config: *config, taps, snapshot: Some((state, memory)), resume },
-            jail,
-            control,
-            events,
-        ),
+        Machine::Restore { config, state, memory, resume } => {
+            let snapshot = Some((state, memory));
+            let known = Known { config: *config, taps, snapshot, resume, debugger };
+            start(known, jail, control, events)
+        }
         Machine::Described { engine, description, taps: names, confine } => {
             let control = control.ok_or_else(|| missing("control socket"))?;
             let walls = match &jail {
@@ -132,6 +138,9 @@ fn start(
     // The machine has duplicates of those that it wants.
     drop(known.taps);
     vm.describe_as(known.config);
+    if let Some(listener) = known.debugger {
+        vm.debug_at(listener);
+    }
     let is_jailed = jail.is_some();
     if let Some(jail) = jail {
         jail.enter(sockets).map_err(text)?;

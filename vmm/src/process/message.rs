@@ -15,7 +15,8 @@ use crate::machine::VmExit;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ToVm {
-    /// The first message. Its descriptors: standard input, the control socket if there is one, then taps.
+    /// The first message. Its descriptors: standard input, the control socket and the debugger's if there are any, then
+    /// taps.
     Build(Box<Build>),
     /// End the guest at once.
     Stop,
@@ -30,6 +31,8 @@ pub(super) struct Build {
     pub(super) jail: Option<JailConfig>,
     /// The machine's name at its control socket, if it has one.
     pub(super) control: Option<String>,
+    /// A debugger says when the guest goes on, and has a socket for that.
+    pub(super) debugger: bool,
 }
 
 /// Where the machine comes from.

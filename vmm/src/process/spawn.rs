@@ -33,6 +33,9 @@ pub struct ProcessOptions<'a> {
     pub adopt: Option<&'a mut dyn FnMut(u32) -> io::Result<()>>,
     /// The machine's control socket, if it is to have one.
     pub control: Option<Control<'a>>,
+    /// Where a debugger connects, without whom the guest does not go on, if there is to be one. Not of a machine that
+    /// clients describe.
+    pub debugger: Option<&'a UnixListener>,
 }
 
 /// A control socket, which the VMM serves.
@@ -158,10 +161,14 @@ impl VmProcess {
         let null = std::fs::File::open("/dev/null").map_err(ProcessError::Start)?;
         let stdin = if parts.uses_terminal { rustix::stdio::stdin() } else { null.as_fd() };
         let control = options.control.map(|control| control.listener.as_fd());
+        let debugger = options.debugger.map(AsFd::as_fd);
         let taps = parts.taps.iter().map(AsFd::as_fd);
-        let all: Vec<BorrowedFd<'_>> = [stdin].into_iter().chain(control).chain(taps).collect();
+        let all: Vec<BorrowedFd<'_>> =
+            [stdin].into_iter().chain(control).chain(debugger).chain(taps).collect();
         let control = options.control.map(|control| control.id.to_owned());
-        process.send(&ToVm::Build(Box::new(Build { machine, jail: options.jail, control })), &all)?;
+        let debugger = options.debugger.is_some();
+        process
+            .send(&ToVm::Build(Box::new(Build { machine, jail: options.jail, control, debugger })), &all)?;
         process.wait_until_running()?;
         process.sockets = parts.sockets;
         Ok(process)

@@ -16,6 +16,7 @@ pub(super) fn of(kind: ThreadKind) -> Vec<Allowed> {
         ThreadKind::ApiWithFiles => &[MAIN, API, FILES],
         ThreadKind::Devices => &[DEVICES],
         ThreadKind::Vcpu => &[VCPU],
+        ThreadKind::Debugger => &[DEBUGGER],
     };
     own.iter().chain(&[EVERY_THREAD]).copied().flatten().copied().collect()
 }
@@ -157,4 +158,11 @@ pub(super) const VCPU: &[Allowed] = &[
     ),
     any(libc::SYS_epoll_ctl, "devices that it activates"),
     any(libc::SYS_recvfrom, "answers of a process that serves a device"),
+];
+
+pub(super) const DEBUGGER: &[Allowed] = &[
+    any(libc::SYS_poll, "waiting for the debugger, for vCPUs that stop, for the guest's end"),
+    any(libc::SYS_ppoll, "the same with a time limit"),
+    any(libc::SYS_accept4, "debuggers"),
+    any(libc::SYS_recvfrom, "what they say"),
 ];

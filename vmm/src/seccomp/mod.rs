@@ -24,11 +24,14 @@ pub enum ThreadKind {
     Devices,
     /// Runs a vCPU.
     Vcpu,
+    /// Serves a debugger.
+    Debugger,
 }
 
 impl ThreadKind {
     /// Every kind there is.
-    pub const ALL: [Self; 5] = [Self::Main, Self::Api, Self::ApiWithFiles, Self::Devices, Self::Vcpu];
+    pub const ALL: [Self; 6] =
+        [Self::Main, Self::Api, Self::ApiWithFiles, Self::Devices, Self::Vcpu, Self::Debugger];
 }
 
 /// A filter that could not be installed. The guest does not start then.

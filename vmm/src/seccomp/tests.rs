@@ -41,6 +41,7 @@ fn render() -> String {
         ("Main thread with a control socket and a root for files, besides", lists::FILES),
         ("Device thread, `vmm`", lists::DEVICES),
         ("vCPU threads, `vcpu0` and so on", lists::VCPU),
+        ("Debugger's thread, `gdb`, where there is one", lists::DEBUGGER),
     ] {
         table(title, list);
     }

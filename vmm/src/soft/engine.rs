@@ -12,6 +12,8 @@
 //! many will come before the next system call or page fault; so the interpreter goes on in ring 3 until it has spent that
 //! much, and only then pays for the entry. That costs at most twice what knowing would (the "ski rental" problem).
 
+mod debug;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +33,7 @@ use super::ram::Ram;
 use super::step::Stop;
 use super::system::System;
 use crate::boot::Entry;
+use crate::cpu::debug::Stops;
 use crate::cpu::xstate::Layout;
 use crate::cpu::{Action, CpuEngine, CpuError, Death, Exit, Kick, Left, Saved, registers};
 use crate::kvm::{KvmError, Ring3, Ring3Exit, Ring3State, SyscallMsrs};
@@ -68,6 +71,8 @@ pub(crate) struct SoftCpu {
     halted: u64,
     /// The CPU waits in HLT.
     is_halted: bool,
+    /// Where a debugger wants it to stop.
+    stops: Stops,
 }
 
 /// What to do after a stop.
@@ -115,6 +120,7 @@ impl SoftCpu {
             native: 0,
             halted: 0,
             is_halted: false,
+            stops: Stops::default(),
         })
     }
 
@@ -322,6 +328,9 @@ impl SoftCpu {
 
     /// One turn of the loop.
     fn turn(&mut self, handler: &mut dyn FnMut(Exit<'_>) -> Action) -> Result<Then, CpuError> {
+        if !self.stops.is_empty() {
+            return self.turn_to_stop(handler);
+        }
         if self.is_halted {
             return self.halt(handler);
         }

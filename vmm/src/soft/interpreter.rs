@@ -115,7 +115,10 @@ impl Interpreter {
     }
 
     /// Runs the instruction again that a device has answered.
-    fn replay(&mut self) -> Result<(), Stop> {
+    ///
+    /// # Errors
+    /// What stopped it.
+    pub(crate) fn replay(&mut self) -> Result<(), Stop> {
         let result = self.step();
         if result != Err(Stop::Device) {
             self.cpu.answered.clear();

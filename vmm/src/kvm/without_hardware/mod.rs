@@ -18,7 +18,7 @@ mod syscall;
 mod syscall_watch;
 mod xsave;
 
-use kvm_bindings::{kvm_cpuid_entry2, kvm_guest_debug, kvm_guest_debug_arch};
+use kvm_bindings::kvm_cpuid_entry2;
 use kvm_ioctls::{SyncReg, VcpuFd};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -42,11 +42,6 @@ use xsave::Xsave;
 /// - `mitigations=off`: they cost instructions at each entry and protect nothing that this backend exposes.
 pub(crate) const CMDLINE: &str = "clearcpuid=smap,cx16,popcnt,erms,fsrm,xsaveopt,xsavec,xsaves,xgetbv1 \
      noreplace-smp rodata=off percpu_alloc=page mitigations=off";
-
-/// Debug registers for one breakpoint on execution: the local and global enable bits of DR0, and DR7's fixed bit 10.
-const DR7_BREAK_AT_DR0: u64 = 0x403;
-/// `KVM_GUESTDBG_ENABLE` and `KVM_GUESTDBG_USE_HW_BP`.
-const BREAK_BY_HARDWARE: u32 = kvm_bindings::KVM_GUESTDBG_ENABLE | kvm_bindings::KVM_GUESTDBG_USE_HW_BP;
 
 /// The state of the repairs on one vCPU.
 #[derive(Debug)]
@@ -76,7 +71,13 @@ impl Repairs {
         Self { armed: None, xsave: Xsave::new(cpuid) }
     }
 
-    /// The watch for system call set-up holds from now on: catches up with what the guest has set up before.
+    /// The guest's page-fault handler, where the vCPU is to stop, once system calls are set up.
+    pub(super) fn handler(&self) -> Option<u64> {
+        self.armed.as_ref().map(|armed| armed.gate.handler)
+    }
+
+    /// The watch for system call set-up holds from now on: catches up with what the guest has set up before. Then there
+    /// may be another [`Self::handler`].
     pub(super) fn watch_holds(&mut self, vcpu: &VcpuFd, memory: &GuestMemory) -> Result<(), KvmError> {
         let [_, lstar, _] = msrs::read(vcpu, MSRS, "read the system call MSRs")?;
         if lstar == 0 || self.armed.is_some() {
@@ -86,7 +87,7 @@ impl Repairs {
     }
 
     /// The guest wrote `value` to one of the registers that [`syscall::watch_syscall_msrs`] watches: writes it through, finds
-    /// the guest's page-fault handler and sets the breakpoint there.
+    /// the guest's page-fault handler, where there is to be a breakpoint: [`Self::handler`].
     pub(super) fn syscall_msr_written(
         &mut self,
         vcpu: &VcpuFd,
@@ -114,9 +115,6 @@ impl Repairs {
         let Some(handler_physical) = page_walk::translate(memory, paging, gate.handler) else {
             return repair(format!("the guest's page-fault handler at {:#x} is not mapped", gate.handler));
         };
-        let arch = kvm_guest_debug_arch { debugreg: [gate.handler, 0, 0, 0, 0, 0, 0, DR7_BREAK_AT_DR0] };
-        vcpu.set_guest_debug(&kvm_guest_debug { control: BREAK_BY_HARDWARE, pad: 0, arch })
-            .map_err(KvmError::call("set a breakpoint"))?;
         tracing::debug!(lstar, handler = gate.handler, "SYSCALL is repaired from here on");
         self.armed = Some(Armed { msrs: SyscallMsrs { star, lstar, fmask }, gate, handler_physical });
         Ok(())
