@@ -1,11 +1,10 @@
 //! Writes limits down, and says why one cannot be had.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use super::wanted::{Limit, Version};
-use super::{Cgroup, CgroupError, create, write};
+use super::{Cgroup, CgroupError, subtree, write};
 
 /// Writes all limits. What the kernel refuses is tried once more after the others: a quota may fit its new period, and a
 /// limit on memory the new one on memory and swap.
@@ -37,7 +36,7 @@ fn write_limit(group: &Cgroup, limit: &Limit) -> Result<(), CgroupError> {
         }
     }
     if *version == Version::V2
-        && let Some((parent, reason)) = why_not_enabled(group, dir, &target.controller)
+        && let Some((parent, reason)) = subtree::why_not_enabled(group, dir, &target.controller)
     {
         return Err(not_delegated(limit, &parent, reason));
     }
@@ -57,33 +56,4 @@ pub(super) fn not_delegated(limit: &Limit, dir: &Path, reason: String) -> Cgroup
         dir: dir.to_owned(),
         reason,
     }
-}
-
-/// The group above that has not given the controller to those below it, and what the kernel says to asking it again.
-fn why_not_enabled(group: &Cgroup, dir: &Path, controller: &str) -> Option<(std::path::PathBuf, String)> {
-    let listed = |file: &Path| {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        text.split_whitespace().any(|word| word == controller)
-    };
-    if controller == "cgroup" || listed(&dir.join("cgroup.controllers")) {
-        return None;
-    }
-    let depth = group.path.components().count().saturating_sub(1);
-    let mut above: Vec<_> = dir.ancestors().skip(1).take(depth).collect();
-    above.reverse();
-    let parent = above.into_iter().find(|dir| !listed(&dir.join("cgroup.subtree_control")))?;
-    if create::has_own_processes(parent) {
-        let reason = "it has processes of its own, and such a group cannot give controllers to groups below it; move them \
-                      to a group beside this one";
-        return Some((parent.to_owned(), reason.to_owned()));
-    }
-    let asked = write(&parent.join("cgroup.subtree_control"), &format!("+{controller}"));
-    let reason = match asked {
-        Err(CgroupError::Write { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            "it was not given the controller itself".to_owned()
-        }
-        Err(CgroupError::Write { source, .. }) => source.to_string(),
-        _ => "it did not give it on".to_owned(),
-    };
-    Some((parent.to_owned(), reason))
 }

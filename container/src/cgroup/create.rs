@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxResources;
 
 use super::device_rules::{self, DeviceRules};
-use super::hierarchy::{Hierarchy, V1Tree, V2Tree};
+use super::hierarchy::{Hierarchy, V1Tree};
 use super::wanted::{Limit, Wanted};
-use super::{Cgroup, CgroupError, V1Dir, apply, in_use, write};
+use super::{Cgroup, CgroupError, V1Dir, apply, in_use, subtree};
 
 /// v1 controllers whose tree is used even when no limit needs it: they account, track or guard.
 const ALWAYS_USED: [&str; 6] = ["memory", "cpu", "cpuacct", "pids", "freezer", "devices"];
@@ -51,16 +51,6 @@ pub(super) fn add_v1(group: &mut Cgroup, tree: &V1Tree) -> Result<PathBuf, Cgrou
     Ok(dir)
 }
 
-/// Enables the controllers that limits need in all groups above `path`.
-pub(super) fn enable_on_the_way(tree: &V2Tree, path: &Path, wanted: &Wanted) {
-    let wanted: Vec<&str> = wanted.limits_of_v2().map(|limit| limit.target.controller.as_ref()).collect();
-    let mut dir = tree.dir.clone();
-    for part in path.components().skip(1) {
-        enable(&dir, &wanted);
-        dir.push(part);
-    }
-}
-
 /// A group that is being made.
 struct Making {
     group: Cgroup,
@@ -95,17 +85,17 @@ impl Making {
         }
         if let Some(tree) = &hierarchy.v2 {
             let limit = wanted.limits_of_v2().next();
-            let controllers = controllers_of_v2(tree, wanted);
-            enable(&tree.dir, &controllers);
+            let controllers = subtree::controllers(tree, wanted);
+            subtree::enable(&tree.dir, &controllers);
             let last = tree.dir.join(&self.relative);
             let made = self.make(&tree.dir, |dir| {
                 if dir != last {
-                    enable(dir, &controllers);
+                    subtree::enable(dir, &controllers);
                 }
                 Ok(())
             });
             if self.has_dir(made, limit, wanted.rules.need_v2())? {
-                refuse_threaded(&last)?;
+                subtree::refuse_threaded(&last)?;
                 self.group.v2 = Some(last);
             }
         }
@@ -207,14 +197,6 @@ impl Making {
     }
 }
 
-/// The controllers that are enabled for the group: those that account or that limits are often changed of later, and
-/// those that limits need now.
-fn controllers_of_v2<'a>(tree: &'a V2Tree, wanted: &Wanted) -> Vec<&'a str> {
-    let useful = |c: &str| matches!(c, "cpu" | "cpuset" | "io" | "memory" | "pids");
-    let needed = |c: &str| wanted.limits_of_v2().any(|limit| limit.target.controller == c);
-    tree.controllers.iter().map(String::as_str).filter(|c| useful(c) || needed(c)).collect()
-}
-
 /// Whether a tree may simply not be written by us.
 fn is_forbidden(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
@@ -235,41 +217,9 @@ fn inherit_cpuset(tree: &V1Tree, dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Enables controllers for the groups below `dir`. That one could not be is noticed where it is missing: when a
-/// limit is written.
-fn enable(dir: &Path, wanted: &[&str]) {
-    let file = dir.join("cgroup.subtree_control");
-    let enabled = fs::read_to_string(&file).unwrap_or_default();
-    let missing = |c: &&&str| **c != "cgroup" && !enabled.split_whitespace().any(|e| e == **c);
-    if wanted.iter().any(|c| missing(&c)) && has_own_processes(dir) {
-        // Some controllers would be enabled even so, and make the group threaded, with no place for another process below.
-        return;
-    }
-    for controller in wanted.iter().filter(missing) {
-        if let Err(error) = write(&file, &format!("+{controller}")) {
-            tracing::debug!("{error}");
-        }
-    }
-}
-
-/// Whether a group other than the root has processes of its own, which keeps it from giving controllers to groups below
-/// it (cgroup-v2.rst, "No Internal Process Constraint").
-pub(super) fn has_own_processes(dir: &Path) -> bool {
-    let processes = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    !processes.trim().is_empty() && dir.join("cgroup.type").exists()
-}
-
-/// A process with its memory cannot be put into a group below a threaded one (cgroup-v2.rst, "Threads").
-fn refuse_threaded(dir: &Path) -> Result<(), CgroupError> {
-    let kind = fs::read_to_string(dir.join("cgroup.type")).unwrap_or_default();
-    match kind.trim() {
-        "" | "domain" => Ok(()),
-        kind => Err(CgroupError::Threaded { dir: dir.to_owned(), kind: kind.to_owned() }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::hierarchy::V2Tree;
     use super::*;
 
     /// Directories with plain files in place of control files, which must exist to be written.

@@ -28,6 +28,7 @@ mod oom;
 mod own_way;
 mod remove;
 mod stats;
+mod subtree;
 mod update;
 mod usage;
 mod wanted;

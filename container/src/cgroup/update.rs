@@ -8,7 +8,7 @@ use oci_spec::runtime::LinuxResources;
 use super::figures::number;
 use super::hierarchy::Hierarchy;
 use super::wanted::Wanted;
-use super::{Cgroup, CgroupError, apply, create, freeze, join, kill};
+use super::{Cgroup, CgroupError, apply, create, freeze, join, kill, subtree};
 
 /// How often processes that came meanwhile are moved as well.
 const ROUNDS: usize = 100;
@@ -65,7 +65,7 @@ fn add_trees(group: &mut Cgroup, hierarchy: &Hierarchy, wanted: &Wanted) -> Resu
         }
     }
     if let (Some(tree), Some(_)) = (&hierarchy.v2, group.v2_dir()) {
-        create::enable_on_the_way(tree, &group.path, wanted);
+        subtree::enable_on_the_way(tree, &group.path, wanted);
     }
     Ok(())
 }
