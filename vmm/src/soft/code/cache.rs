@@ -13,11 +13,15 @@ use super::super::mmu::tlb::Kind;
 use super::super::step::{Step, Stop};
 use super::block;
 use super::op::{Op, instructions};
+use super::slots::{NONE, Slots};
 
-/// Places to look for a block in, each for one of the addresses that share it.
-const SLOTS: usize = 1 << 16;
 /// With this many operations the cache starts over: 32 bytes each.
 const MAX_OPS: usize = 1 << 19;
+/// Room for this many at first: so much that each is a mapping of its own, which grows without a copy and leaves nothing behind,
+/// and whose pages cost nothing before they are used.
+const FIRST_BLOCKS: usize = 1 << 12;
+const FIRST_OPS: usize = 1 << 12;
+const FIRST_BYTES: usize = 1 << 17;
 /// Longest instruction.
 const MAX_LEN: usize = 15;
 /// Bytes looked at for one block.
@@ -25,9 +29,6 @@ const WINDOW: usize = 255;
 
 /// The start of no block: not canonical.
 const NOWHERE: u64 = 1 << 63;
-
-/// The number of no block.
-const NONE: u32 = u32::MAX;
 
 /// A run of decoded instructions.
 #[derive(Debug, Clone, Copy)]
@@ -95,9 +96,7 @@ pub(crate) struct CacheStats {
 /// The cache.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    /// Numbers of blocks by address, inverted: zero is [`NONE`], so that what nobody looks at takes no memory. Empty until
-    /// the first block is remembered.
-    slots: Vec<u32>,
+    slots: Slots,
     blocks: Vec<Block>,
     /// The block that ran last, which knows what tends to come next.
     last: u32,
@@ -117,7 +116,7 @@ pub(crate) struct Cache {
 impl Default for Cache {
     fn default() -> Self {
         Self {
-            slots: Vec::new(),
+            slots: Slots::default(),
             blocks: Vec::new(),
             last: NONE,
             ops: Vec::new(),
@@ -130,10 +129,10 @@ impl Default for Cache {
     }
 }
 
+/// Where the block of that number starts, if it is kept.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "only the low bits count")]
-fn slot_of(rip: u64) -> usize {
-    (rip ^ rip >> 16) as usize % SLOTS
+fn start_of(blocks: &[Block], number: u32) -> Option<u64> {
+    blocks.get(number as usize).map(|block| block.start).filter(|start| *start != NOWHERE)
 }
 
 impl Cache {
@@ -164,7 +163,7 @@ impl Cache {
 
     /// Finds the block where no link leads to it, and links it.
     fn find_by_address(&mut self, cpu: &mut Cpu, wanted: Wanted) -> Step<&[Op]> {
-        let known = self.slots.get(slot_of(wanted.start)).map_or(NONE, |inverted| !inverted);
+        let known = self.slots.find(wanted.start, |number| start_of(&self.blocks, number));
         let number = match self.blocks.get(known as usize) {
             Some(block)
                 if block.start == wanted.start
@@ -212,6 +211,11 @@ impl Cache {
         if self.ops.len() > MAX_OPS {
             self.start_over(cpu);
         }
+        if self.blocks.capacity() == 0 {
+            self.blocks.reserve(FIRST_BLOCKS);
+            self.ops.reserve(FIRST_OPS);
+            self.bytes.reserve(FIRST_BYTES);
+        }
         let mut window = [0; WINDOW];
         let len = (0x1000 - (ram & 0xfff)).min(WINDOW);
         cpu.mmu.ram.read(ram, &mut window[..len]);
@@ -243,10 +247,7 @@ impl Cache {
             accesses: u8::try_from(decoded.accesses).expect(narrow),
             user: wanted.user,
         });
-        if self.slots.is_empty() {
-            self.slots = vec![!NONE; SLOTS];
-        }
-        self.slots[slot_of(wanted.start)] = !number;
+        self.slots.insert(number, |number| start_of(&self.blocks, number));
         Ok(Some(number))
     }
 
@@ -313,7 +314,7 @@ impl Cache {
     pub(crate) fn release(&mut self, cpu: &mut Cpu) {
         if !self.blocks.is_empty() {
             self.start_over(cpu);
-            (self.slots, self.blocks) = (Vec::new(), Vec::new());
+            (self.slots, self.blocks) = (Slots::default(), Vec::new());
             (self.ops, self.bytes) = (Vec::new(), Vec::new());
         }
     }
@@ -326,7 +327,7 @@ impl Cache {
         self.pages.clear();
         (0..self.blocks.len()).for_each(|number| self.retire(number));
         self.blocks.clear();
-        self.slots.fill(!NONE);
+        self.slots.clear();
         self.last = NONE;
         self.ops.clear();
         self.bytes.clear();
