@@ -22,6 +22,7 @@ mod state;
 mod update;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -167,7 +168,7 @@ pub(crate) fn carry_out_and_report(args: Args) -> ExitCode {
     let log = match Log::start(args.log.as_deref(), args.log_format, args.debug) {
         Ok(log) => log,
         Err(error) => {
-            eprintln!("carve oci: {error:#}");
+            complain(&format!("{error:#}"));
             return ExitCode::FAILURE;
         }
     };
@@ -175,11 +176,16 @@ pub(crate) fn carry_out_and_report(args: Args) -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             let message = exit::one_line(&error);
-            eprintln!("carve oci: {message}");
             log.error(&message);
+            complain(&message);
             failed
         }
     }
+}
+
+/// On standard error. Nobody there to read it does not change what the command ends with.
+fn complain(message: &str) {
+    let _ = writeln!(io::stderr(), "carve oci: {message}");
 }
 
 fn carry_out(args: Args, inherited: Result<Inherited, RuntimeError>) -> Outcome {

@@ -129,6 +129,21 @@ fn warnings_go_to_the_log_if_there_is_one() {
 }
 
 #[test]
+fn nobody_reading_standard_error_changes_nothing() {
+    let Some(host) = Host::for_containers() else { return };
+    let closed = || std::io::pipe().unwrap().1;
+    let bundle = host.bundle("b", &["sh", "-c", "exit 7"]).with(|config| {
+        config["process"]["capabilities"]["bounding"] = json!(["CAP_NO_SUCH"]);
+    });
+    let mut run = host.oci_command(&["run", "--bundle", bundle.path(), "one"]);
+    assert_eq!(run.stdin(Stdio::null()).stderr(closed()).status().unwrap().code(), Some(7));
+    let log = host.path("log");
+    let mut state = host.oci_command(&["--log", log.to_str().unwrap(), "state", "one"]);
+    assert_eq!(state.stdin(Stdio::null()).stderr(closed()).status().unwrap().code(), Some(1));
+    assert!(fs::read_to_string(&log).unwrap().contains("does not exist"));
+}
+
+#[test]
 fn hooks_run_in_their_order_where_they_belong() {
     let Some(host) = Host::for_containers() else { return };
     let log = host.path("log");

@@ -6,7 +6,7 @@
 
 use std::fmt::{self, Debug, Write as _};
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ impl Log {
                 let line = self.line(level, message, jiff::Timestamp::now().to_string());
                 drop((&mut &**file).write_all(line.as_bytes()));
             }
-            None => eprintln!("{level:>5} {}", message.replace(char::is_control, " ")),
+            None => drop(writeln!(io::stderr(), "{level:>5} {}", message.replace(char::is_control, " "))),
         }
     }
 
