@@ -3,9 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
-use tests::{Host, initramfs_with, kernel, skip};
+use tests::{Engine, Guest, Host, initramfs_with, kernel, skip, wait_for};
 
 const HELLO: &str = "/bin/busybox echo init says hello\n/bin/busybox poweroff -f";
 
@@ -17,20 +16,21 @@ struct Debugged {
 
 impl Debugged {
     fn start(host: &Host, engine: &str, script: &str) -> Option<Self> {
+        let initrd = initramfs_with(&host.path(""), script);
+        let mut carve = host.carve(&["vm", "boot", "--memory", "128", "--engine", engine, "--kernel"]);
+        carve.arg(kernel().expect("the host has one")).arg("--initrd").arg(initrd);
+        Self::spawn(host, carve)
+    }
+
+    fn spawn(host: &Host, mut carve: Command) -> Option<Self> {
         if Command::new("gdb").arg("--version").output().is_err() {
             skip("there is no gdb; cargo xtask setup installs it");
             return None;
         }
-        let initrd = initramfs_with(&host.path(""), script);
         let socket = host.path("gdb.sock");
-        let mut carve = host.carve(&["vm", "boot", "--memory", "128", "--engine", engine, "--kernel"]);
-        carve.arg(kernel().expect("the host has one")).arg("--initrd").arg(initrd);
         carve.arg("--gdb").arg(&socket).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let carve = carve.spawn().expect("carve runs");
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !socket.exists() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        wait_for("the stub listens", || socket.exists().then_some(()));
         Some(Self { carve, socket })
     }
 
@@ -91,9 +91,14 @@ fn gdb_stops_the_kernel_steps_it_reads_and_writes_it_and_sees_it_end() {
         "p/x $rax",
         "p $xmm1 = $xmm0",
         "info threads",
+        "p/x $cr0",
+        "set $cr3 = 0",
+        "p $eflags",
         "delete",
         "continue",
     ]));
+    assert!(said.contains("= 0x80050033"), "paging is on: {said}");
+    assert!(said.contains("Could not write registers"), "{said}");
     assert!(said.contains("0x1000000 "), "it waits before the first instruction: {said}");
     assert!(said.contains(&format!("Breakpoint 1, {start} in ??")), "{said}");
     assert!(said.contains("\"Linux version 6.1"), "{said}");
@@ -117,6 +122,29 @@ fn a_guest_whose_debugger_has_gone_goes_on_and_another_one_can_stop_it() {
     let said = guest.gdb(&commands(&["info registers rip", &format!("break *{init}")]));
     assert!(said.contains("rip ") && said.contains("detached"), "{said}");
     guest.gdb(&commands(&["kill"]));
+    guest.end();
+}
+
+#[test]
+fn a_guest_from_a_snapshot_waits_before_its_next_instruction() {
+    let Some(host) = Host::for_vms_with(Engine::Soft) else { return };
+    let (api, jail) = (host.path("api.sock"), host.path("jail"));
+    let initrd = initramfs_with(&host.path(""), "echo init says hello; while true; do :; done");
+    let mut boot = host.carve(&["vm", "boot", "--memory", "128", "--kernel"]);
+    boot.arg(kernel().unwrap()).arg("--initrd").arg(initrd);
+    boot.arg("--api-sock").arg(&api).arg("--jail-root").arg(&jail);
+    let mut machine = Guest::start(boot);
+    machine.until("init says hello");
+    let mut snapshot = host.carve(&["vm", "snapshot", "--state", "/state", "--memory", "/memory"]);
+    assert!(snapshot.arg("--api-sock").arg(&api).status().unwrap().success());
+    drop(machine);
+
+    let mut restore = host.carve(&["vm", "restore"]);
+    restore.arg("--state").arg(jail.join("state")).arg("--memory").arg(jail.join("memory"));
+    let Some(guest) = Debugged::spawn(&host, restore) else { return };
+    let handler = symbol("asm_sysvec_apic_timer_interrupt");
+    let said = guest.gdb(&commands(&[&format!("break *{handler}"), "continue", "delete", "stepi", "kill"]));
+    assert!(said.contains(&format!("Breakpoint 1, {handler} in")) && said.contains("killed"), "{said}");
     guest.end();
 }
 
@@ -169,6 +197,45 @@ fn programs_are_debugged_too() {
 fn entry_of(program: &Path) -> String {
     let file = std::fs::read(program).expect("busybox-static is installed");
     format!("0x{:016x}", u64::from_le_bytes(file[24..32].try_into().expect("eight bytes")))
+}
+
+#[test]
+fn a_guest_that_dies_stops_where_it_does_first() {
+    let Some(host) = Host::for_vms() else { return };
+    let Some(guest) = Debugged::start(&host, "soft", HELLO) else { return };
+    let said = guest.gdb(&commands(&["set $rip = 0xdead0000", "continue", "p/x $cr2", "continue"]));
+    assert!(said.contains("received signal SIGSEGV") && said.contains("= 0xdead0000"), "{said}");
+    assert!(said.contains("terminated with signal SIGSEGV"), "{said}");
+    let output = guest.carve.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("triple fault at 0xdead0000"), "{output:?}");
+}
+
+#[test]
+fn kvms_debug_registers_do_as_well() {
+    let Some(host) = Host::for_vms() else { return };
+    let Some(guest) = Debugged::start(&host, "kvm", HELLO) else { return };
+    let start = symbol("start_kernel");
+    let said = guest.gdb(&commands(&[
+        &format!("break *{start}"),
+        "continue",
+        "stepi",
+        "info registers rip",
+        "set $rax = 0x1234567",
+        "p/x $rax",
+        &format!("x/s {}", symbol("linux_banner")),
+        "break *1",
+        "break *2",
+        "break *3",
+        "break *4",
+        "continue",
+        "kill",
+    ]));
+    assert!(said.contains(&format!("Breakpoint 1, {start} in ??")), "{said}");
+    assert!(said.contains("= 0x1234567") && said.contains("\"Linux version 6.1"), "{said}");
+    assert!(said.contains("Cannot insert breakpoint"), "there are four: {said}");
+    assert!(said.contains("killed"), "{said}");
+    guest.end();
 }
 
 #[test]

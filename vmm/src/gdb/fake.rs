@@ -6,7 +6,6 @@ use super::Guest;
 use crate::cpu::CpuError;
 use crate::cpu::debug::{DebugCpu, DebugState, Stops};
 use crate::cpu::thread::Work;
-use crate::machine::VmExit;
 
 /// A vCPU.
 #[derive(Debug, Default, Clone)]
@@ -65,8 +64,4 @@ impl Guest for FakeGuest {
     }
 
     fn end(&self) {}
-
-    fn ending(&self) -> Option<VmExit> {
-        None
-    }
 }

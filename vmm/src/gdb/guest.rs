@@ -28,9 +28,6 @@ pub(crate) trait Guest: Send + Sync {
 
     /// Ends the guest.
     fn end(&self);
-
-    /// How the guest has ended, where it has by itself or by request.
-    fn ending(&self) -> Option<VmExit>;
 }
 
 impl Guest for Arc<VcpuControl> {
@@ -52,9 +49,5 @@ impl Guest for Arc<VcpuControl> {
 
     fn end(&self) {
         VcpuControl::end(self, VmExit::Stopped);
-    }
-
-    fn ending(&self) -> Option<VmExit> {
-        VcpuControl::ending(self)
     }
 }

@@ -10,6 +10,7 @@
 //! `gdbstub` wants it. Each vCPU is a thread to the debugger. The rest of the VMM knows of it: `cpu::debug` (what an engine
 //! does for it), `machine::control` (who keeps vCPUs from running), and the options that bring the socket here.
 
+mod arch;
 mod breakpoints;
 mod client;
 #[cfg(test)]

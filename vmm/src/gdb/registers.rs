@@ -5,6 +5,7 @@
 
 use gdbstub_arch::x86::reg::{F80, X86_64CoreRegs, X86SegmentRegs, X87FpuInternalRegs};
 
+use super::arch::{SystemRegisters, VcpuRegisters};
 use crate::cpu::debug::DebugState;
 
 /// Offsets in FXSAVE's area.
@@ -44,7 +45,24 @@ fn put(area: &mut [u8], at: usize, value: &[u8]) {
 }
 
 /// The registers of `state` for gdb.
-pub(super) fn for_gdb(state: &DebugState) -> X86_64CoreRegs {
+pub(super) fn for_gdb(state: &DebugState) -> VcpuRegisters {
+    let sregs = &state.sregs;
+    let system = SystemRegisters {
+        fs_base: sregs.fs.base,
+        gs_base: sregs.gs.base,
+        cr0: sregs.cr0,
+        cr2: sregs.cr2,
+        cr3: sregs.cr3,
+        cr4: sregs.cr4,
+        cr8: sregs.cr8,
+        efer: sregs.efer,
+        gdtr: sregs.gdt.base,
+        idtr: sregs.idt.base,
+    };
+    VcpuRegisters { core: core(state), system }
+}
+
+fn core(state: &DebugState) -> X86_64CoreRegs {
     let (regs, sregs, fpu) = (&state.regs, &state.sregs, &state.fpu);
     #[expect(clippy::cast_possible_truncation, reason = "the upper half of RFLAGS is reserved")]
     let eflags = regs.rflags as u32;
@@ -79,11 +97,13 @@ pub(super) fn for_gdb(state: &DebugState) -> X86_64CoreRegs {
     }
 }
 
-/// Puts what gdb has set into `state`; whether it could: segments are loaded by the guest alone.
-pub(super) fn from_gdb(from: &X86_64CoreRegs, state: &mut DebugState) -> bool {
-    if from.segments != for_gdb(state).segments {
+/// Puts what gdb has set into `state`; whether it could: segments and system registers are loaded by the guest alone.
+pub(super) fn from_gdb(from: &VcpuRegisters, state: &mut DebugState) -> bool {
+    let before = for_gdb(state);
+    if (&from.core.segments, from.system) != (&before.core.segments, before.system) {
         return false;
     }
+    let from = &from.core;
     let regs = &mut state.regs;
     [
         regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp, regs.rsp, regs.r8, regs.r9,
@@ -148,9 +168,9 @@ mod tests {
     use super::*;
 
     fn state() -> DebugState {
-        let segment = |selector| kvm_segment { selector, ..Default::default() };
+        let segment = |selector| kvm_segment { selector, base: 0x6000, ..Default::default() };
         let regs = kvm_regs { rax: 1, rbx: 2, rsp: 3, r15: 4, rip: 5, rflags: 0x246, ..Default::default() };
-        let sregs = kvm_sregs { cs: segment(0x10), gs: segment(0x2b), ..Default::default() };
+        let sregs = kvm_sregs { cs: segment(0x10), gs: segment(0x2b), cr3: 0x5000, ..Default::default() };
         let mut fpu = [0; 512];
         for (at, byte) in fpu.iter_mut().enumerate() {
             *byte = u8::try_from(at % 251).unwrap();
@@ -161,7 +181,8 @@ mod tests {
     #[test]
     fn registers_are_where_gdb_looks_for_them() {
         let state = state();
-        let gdb = for_gdb(&state);
+        let VcpuRegisters { core: gdb, system } = for_gdb(&state);
+        assert_eq!((system.cr3, system.gs_base), (0x5000, 0x6000));
         assert_eq!((gdb.regs[0], gdb.regs[1], gdb.regs[7], gdb.regs[15]), (1, 2, 3, 4));
         assert_eq!((gdb.rip, gdb.eflags, gdb.segments.cs, gdb.segments.gs), (5, 0x246, 0x10, 0x2b));
         assert_eq!(gdb.st[1][..2], state.fpu[48..50]);
@@ -180,21 +201,24 @@ mod tests {
     fn changes_arrive() {
         let mut changed = state();
         let mut gdb = for_gdb(&changed);
-        gdb.regs[1] = 77;
-        gdb.rip = 0xffff_ffff_8100_0000;
-        gdb.xmm[2] = 0x1234;
+        gdb.core.regs[1] = 77;
+        gdb.core.rip = 0xffff_ffff_8100_0000;
+        gdb.core.xmm[2] = 0x1234;
         assert!(from_gdb(&gdb, &mut changed));
         assert_eq!((changed.regs.rbx, changed.regs.rip), (77, 0xffff_ffff_8100_0000));
         assert_eq!(changed.fpu[192..194], [0x34, 0x12]);
     }
 
     #[test]
-    fn segments_cannot_be_set() {
-        let mut gdb = for_gdb(&state());
-        gdb.segments.cs = 0x33;
-        let mut same = state();
-        assert!(!from_gdb(&gdb, &mut same));
-        assert_eq!(same, state());
+    fn segments_and_system_registers_cannot_be_set() {
+        let (mut segment, mut system) = (for_gdb(&state()), for_gdb(&state()));
+        segment.core.segments.cs = 0x33;
+        system.system.cr3 = 0;
+        for gdb in [segment, system] {
+            let mut same = state();
+            assert!(!from_gdb(&gdb, &mut same));
+            assert_eq!(same, state());
+        }
     }
 
     #[test]

@@ -15,10 +15,9 @@ use gdbstub::target::ext::breakpoints::{
     SwBreakpointOps,
 };
 use gdbstub::target::{Target, TargetError, TargetResult};
-use gdbstub_arch::x86::X86_64_SSE;
-use gdbstub_arch::x86::reg::X86_64CoreRegs;
 
 use super::Guest;
+use super::arch::{Vcpu, VcpuRegisters};
 use super::breakpoints::{Breakpoints, Kind};
 use super::registers;
 use crate::cpu::CpuError;
@@ -42,6 +41,8 @@ pub(super) struct Machine<'a> {
     memory: &'a GuestMemory,
     breakpoints: Breakpoints,
     plans: Vec<Plan>,
+    /// The guest has died: it stands still at that place, or has ended since.
+    has_died: bool,
     /// The guest stands still: only then can its vCPUs be asked.
     is_stopped: bool,
     /// vCPUs that were not named stand still.
@@ -66,8 +67,16 @@ impl<'a> Machine<'a> {
     pub(super) fn new(guest: &'a dyn Guest, memory: &'a GuestMemory) -> Result<Self, CpuError> {
         let plans = vec![Plan::Default; guest.vcpus()];
         let breakpoints = Breakpoints::default();
-        let mut machine =
-            Self { guest, memory, breakpoints, plans, is_stopped: true, only_named: false, known: None };
+        let mut machine = Self {
+            guest,
+            memory,
+            breakpoints,
+            plans,
+            has_died: false,
+            is_stopped: true,
+            only_named: false,
+            known: None,
+        };
         let most = machine.ask(0, |cpu| Ok(cpu.most_breakpoints()))?;
         machine.breakpoints = Breakpoints::up_to(most);
         Ok(machine)
@@ -114,9 +123,10 @@ impl<'a> Machine<'a> {
 
     /// How the guest has ended, as gdb hears it.
     pub(super) fn ended(&self) -> MultiThreadStopReason<u64> {
-        match self.guest.ending() {
-            Some(_) => MultiThreadStopReason::Exited(0),
-            None => MultiThreadStopReason::Terminated(Signal::SIGKILL),
+        if self.has_died {
+            MultiThreadStopReason::Terminated(Signal::SIGSEGV)
+        } else {
+            MultiThreadStopReason::Exited(0)
         }
     }
 
@@ -125,7 +135,10 @@ impl<'a> Machine<'a> {
         let vcpu = usize::from(vcpu);
         let tid = tid(vcpu);
         match trap {
-            Trap::Died => MultiThreadStopReason::SignalWithThread { tid, signal: Signal::SIGSEGV },
+            Trap::Died => {
+                self.has_died = true;
+                MultiThreadStopReason::SignalWithThread { tid, signal: Signal::SIGSEGV }
+            }
             Trap::Step => MultiThreadStopReason::SignalWithThread { tid, signal: Signal::SIGTRAP },
             Trap::Breakpoint => {
                 let rip = self.state(vcpu).map(|state| state.regs.rip).unwrap_or_default();
@@ -177,7 +190,7 @@ fn no_such() -> CpuError {
 }
 
 impl Target for Machine<'_> {
-    type Arch = X86_64_SSE;
+    type Arch = Vcpu;
     type Error = CpuError;
 
     fn base_ops(&mut self) -> BaseOps<'_, Self::Arch, Self::Error> {
@@ -194,12 +207,12 @@ impl Target for Machine<'_> {
 }
 
 impl MultiThreadBase for Machine<'_> {
-    fn read_registers(&mut self, regs: &mut X86_64CoreRegs, tid: Tid) -> TargetResult<(), Self> {
+    fn read_registers(&mut self, regs: &mut VcpuRegisters, tid: Tid) -> TargetResult<(), Self> {
         *regs = registers::for_gdb(self.state(number(tid)).map_err(TargetError::Fatal)?);
         Ok(())
     }
 
-    fn write_registers(&mut self, regs: &X86_64CoreRegs, tid: Tid) -> TargetResult<(), Self> {
+    fn write_registers(&mut self, regs: &VcpuRegisters, tid: Tid) -> TargetResult<(), Self> {
         let vcpu = number(tid);
         let mut state = self.state(vcpu).map_err(TargetError::Fatal)?.clone();
         self.known = None;
@@ -281,7 +294,7 @@ impl MultiThreadSchedulerLocking for Machine<'_> {
     }
 }
 
-type Size = <X86_64_SSE as Arch>::BreakpointKind;
+type Size = <Vcpu as Arch>::BreakpointKind;
 
 impl BreakpointsExtension for Machine<'_> {
     fn support_sw_breakpoint(&mut self) -> Option<SwBreakpointOps<'_, Self>> {

@@ -65,11 +65,6 @@ impl VcpuControl {
         self.commands.len()
     }
 
-    /// How the guest is to end, once anybody has said so.
-    pub(crate) fn ending(&self) -> Option<VmExit> {
-        self.requests.ending()
-    }
-
     /// Whether the owner holds the vCPUs.
     pub(super) fn is_held(&self) -> bool {
         self.state().is_held
