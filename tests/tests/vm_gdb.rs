@@ -1,6 +1,7 @@
 //! `carve vm boot --gdb`: Debian's gdb drives a guest's kernel.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -212,6 +213,30 @@ fn a_guest_that_dies_stops_where_it_does_first() {
 }
 
 #[test]
+fn a_guest_that_dies_without_a_debugger_ends_at_once() {
+    let Some(host) = Host::for_vms() else { return };
+    let Some(guest) = Debugged::start(&host, "soft", HELLO) else { return };
+    guest.gdb(&commands(&["set $rip = 0xdead0000", "detach"]));
+    let output = guest.carve.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+}
+
+#[test]
+fn carve_that_is_interrupted_ends_a_guest_that_the_debugger_keeps() {
+    let Some(host) = Host::for_vms() else { return };
+    let Some(guest) = Debugged::start(&host, "soft", HELLO) else { return };
+    let _debugger = UnixStream::connect(&guest.socket).unwrap();
+    let pid = rustix::process::Pid::from_child(&guest.carve);
+    wait_for("carve catches SIGINT", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", guest.carve.id())).ok()?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t"))?;
+        (u64::from_str_radix(caught, 16).ok()? & 2 != 0).then_some(())
+    });
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert!(!guest.end().contains("init says hello"));
+}
+
+#[test]
 fn kvms_debug_registers_do_as_well() {
     let Some(host) = Host::for_vms() else { return };
     let Some(guest) = Debugged::start(&host, "kvm", HELLO) else { return };
@@ -243,7 +268,7 @@ fn nonsense_on_the_socket_does_the_guest_no_harm() {
     use std::io::{Read, Write};
     let Some(host) = Host::for_vms() else { return };
     let Some(guest) = Debugged::start(&host, "soft", HELLO) else { return };
-    let mut nonsense = std::os::unix::net::UnixStream::connect(&guest.socket).unwrap();
+    let mut nonsense = UnixStream::connect(&guest.socket).unwrap();
     nonsense.write_all(b"$m0,zz#00$vCont;x#11\x03\xff$G#00$$$###").unwrap();
     nonsense.shutdown(std::net::Shutdown::Write).unwrap();
     let _ = nonsense.read_to_end(&mut Vec::new());

@@ -95,6 +95,7 @@ fn next_debugger(place: &Place) -> Option<UnixStream> {
         let mut fds = [
             PollFd::new(&place.ended, PollFlags::IN),
             PollFd::from_borrowed_fd(place.listener.as_fd(), PollFlags::IN),
+            PollFd::new(place.traps.event(), PollFlags::IN),
         ];
         if let Err(error) = poll(&mut fds, None)
             && error != rustix::io::Errno::INTR
@@ -104,6 +105,13 @@ fn next_debugger(place: &Place) -> Option<UnixStream> {
         }
         if !fds[0].revents().is_empty() {
             return None;
+        }
+        if !fds[2].revents().is_empty() {
+            // It dies, and nobody wants to look.
+            place.traps.take();
+            if place.guest.stop().is_ok() {
+                place.guest.go(&|_| true);
+            }
         }
         if !fds[1].revents().is_empty() {
             match place.listener.accept() {

@@ -33,6 +33,14 @@ struct State {
     parked: Receiver<u8>,
 }
 
+impl State {
+    fn is_parked(&mut self, index: u8) {
+        if let Some(vcpu) = self.vcpus.get_mut(usize::from(index)) {
+            vcpu.is_running = false;
+        }
+    }
+}
+
 /// The hold on the vCPUs of a machine.
 pub(crate) struct VcpuControl {
     commands: Vec<Sender<Command>>,
@@ -97,6 +105,11 @@ impl VcpuControl {
     pub(crate) fn keep(&self) -> Result<(), CpuError> {
         let mut state = self.state();
         self.park_all(&mut state)?;
+        if self.requests.ending().is_some() {
+            // One that has stopped for the debugger as the end was asked for must hear of it.
+            self.let_all_run(&mut state);
+            return Err(ended());
+        }
         state.vcpus.iter_mut().for_each(|vcpu| vcpu.is_kept = true);
         Ok(())
     }
@@ -127,11 +140,7 @@ impl VcpuControl {
     fn wait(requests: &Requests, state: &mut State) -> Result<(), CpuError> {
         while state.vcpus.iter().any(|vcpu| vcpu.is_running) {
             match state.parked.recv_timeout(LOOK) {
-                Ok(index) => {
-                    if let Some(vcpu) = state.vcpus.get_mut(usize::from(index)) {
-                        vcpu.is_running = false;
-                    }
-                }
+                Ok(index) => state.is_parked(index),
                 Err(RecvTimeoutError::Timeout) if requests.ending().is_none() => {}
                 // One that has ended never parks, while others may still be parked.
                 Err(_) => return Err(ended()),
@@ -183,15 +192,84 @@ impl VcpuControl {
     pub(crate) fn end(&self, exit: VmExit) {
         self.requests.end(exit);
         let mut state = self.state();
-        state.is_held = false;
-        state.vcpus.iter_mut().for_each(|vcpu| vcpu.is_kept = false);
-        self.let_run(&mut state);
+        while let Ok(index) = state.parked.try_recv() {
+            state.is_parked(index);
+        }
+        self.let_all_run(&mut state);
         drop(state);
         kick(&*self.kickers);
+    }
+
+    fn let_all_run(&self, state: &mut State) {
+        state.is_held = false;
+        state.vcpus.iter_mut().for_each(|vcpu| vcpu.is_kept = false);
+        self.let_run(state);
     }
 }
 
 /// What to say of a guest that has ended.
 pub(crate) fn ended() -> CpuError {
     CpuError::Thread("the guest has ended meanwhile".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two vCPUs that nobody runs: what they are told, and where they say that they are parked.
+    fn control(is_held: bool, is_kept: bool) -> (VcpuControl, Vec<Receiver<Command>>, Sender<u8>) {
+        let (park, parked) = mpsc::channel();
+        let (commands, told): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::channel()).unzip();
+        let requests = Arc::new(Requests::new(2));
+        let control = VcpuControl::new(commands, parked, requests, Kickers::of(&[]), is_held, is_kept);
+        for index in 0..2 {
+            park.send(index).unwrap();
+        }
+        control.wait_until_parked().unwrap();
+        (control, told, park)
+    }
+
+    /// Which of them were told to go on since this was last asked.
+    fn told(told: &[Receiver<Command>]) -> Vec<bool> {
+        told.iter().map(|commands| matches!(commands.try_recv(), Ok(Command::Resume))).collect()
+    }
+
+    #[test]
+    fn a_vcpu_goes_on_when_neither_holds_it() {
+        let (control, commands, park) = control(true, true);
+        control.release();
+        assert_eq!(told(&commands), [false, false], "the debugger keeps them");
+        control.keep_only(|vcpu| vcpu == 0);
+        assert_eq!(told(&commands), [false, true]);
+        park.send(1).unwrap();
+        control.hold().unwrap();
+        control.keep_only(|_| false);
+        assert_eq!(told(&commands), [false, false], "the owner holds them");
+        control.release();
+        assert_eq!(told(&commands), [true, true]);
+    }
+
+    #[test]
+    fn an_end_reaches_vcpus_that_stopped_for_the_debugger_and_nobody_has_heard_of() {
+        let (control, commands, park) = control(false, true);
+        control.keep_only(|_| false);
+        assert_eq!(told(&commands), [true, true]);
+        park.send(0).unwrap();
+        control.end(VmExit::Stopped);
+        assert_eq!(told(&commands), [true, false]);
+        for index in 0..2 {
+            park.send(index).unwrap();
+        }
+        control.keep().unwrap_err();
+        assert_eq!(told(&commands), [true, true]);
+    }
+
+    #[test]
+    fn a_guest_that_ends_while_it_is_to_stand_still_is_not_waited_for() {
+        let (control, _commands, _park) = control(false, true);
+        control.keep_only(|_| false);
+        control.requests.end(VmExit::Reset);
+        control.keep().unwrap_err();
+        control.hold().unwrap_err();
+    }
 }
