@@ -16,7 +16,7 @@ const COUNT: &str = "i=0; while true; do echo count $i; i=$((i + 1)); /bin/busyb
 
 /// What the machine at `socket` answers: status and body.
 fn ask(socket: &Path, method: &str, place: &str, body: &Value) -> (u16, String) {
-    let body = body.to_string();
+    let body = if body.is_null() { String::new() } else { body.to_string() };
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let length = body.len();
@@ -128,6 +128,9 @@ fn a_jailed_machine_goes_on_from_its_snapshot_and_has_the_files_of_its_root_only
     let restore = ["vm", "restore", "--state", &state, "--memory", &memory, "--api-sock"];
     let restored = host.start(&[&restore[..], &[second.to_str().unwrap()]].concat());
     wait_for("the restored guest counts", || count(log.as_ref()).filter(|count| Some(*count) > then));
+    // The disk that a client gave it in its jail, by its name on the host.
+    let (_, config) = ask(&second, "GET", "/vm/config", &Value::Null);
+    assert!(config.contains(&format!("\"path_on_host\":\"{}\"", path("jail/other"))), "{config}");
     let uid: u32 = status(vmm(&restored))("Uid").split(' ').next().unwrap().parse().unwrap();
     assert!(uid >= 0x7000_0000);
     is_jailed(vmm(&restored), uid);

@@ -162,7 +162,7 @@ pub(crate) enum Walls {
 impl Machines {
     /// Starts `vm`, which is to be known as `config`, without letting its guest run, in its walls.
     fn start(&self, mut vm: Vm, config: VmConfig) -> Result<Box<RunningVm>, BuildError> {
-        vm.describe_as(config);
+        vm.describe_as(config, None);
         if self.walls != Walls::None {
             vm.confine_threads();
         }

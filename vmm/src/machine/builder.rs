@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -192,9 +192,10 @@ impl Vm {
         }
     }
 
-    /// Has snapshots and clients see `config`: in this process, what the machine has of the host can have other names.
-    pub(crate) fn describe_as(&mut self, config: VmConfig) {
-        self.kept.describe_as(config);
+    /// Has snapshots and clients see `config`: in this process, what the machine has of the host can have other names. Those
+    /// that clients give from now on are below `root`, if there is one.
+    pub(crate) fn describe_as(&mut self, config: VmConfig, root: Option<PathBuf>) {
+        self.kept.describe_as(config, root);
     }
 
     /// Has each of the machine's threads make only the system calls that it needs ([`crate::seccomp`]).

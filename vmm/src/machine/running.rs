@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -35,6 +35,8 @@ use crate::symbols::Symbols;
 /// What a running machine keeps besides its threads: all that a snapshot is made of.
 pub(super) struct Kept {
     config: VmConfig,
+    /// The directory of the host that is this process's root, where `config` has the host's names.
+    root: Option<PathBuf>,
     /// The kernel's System.map, as this process finds it.
     symbols: Option<PathBuf>,
     memory: GuestMemory,
@@ -63,7 +65,17 @@ impl Kept {
         config.engine = opened.engine(config.engine);
         let (pages, cpu_model) = (opened.pages()?, opened.cpu.model.clone());
         let symbols = config.symbols.clone();
-        Ok(Self { config, symbols, memory, ram: Mutex::new(ram), pages, cpu_model, platform, devices })
+        Ok(Self {
+            config,
+            root: None,
+            symbols,
+            memory,
+            ram: Mutex::new(ram),
+            pages,
+            cpu_model,
+            platform,
+            devices,
+        })
     }
 
     /// The machine as it was configured, its engine decided.
@@ -71,10 +83,25 @@ impl Kept {
         &self.config
     }
 
-    /// Has the machine be known as `config`, which differs in names only.
-    pub(super) fn describe_as(&mut self, config: VmConfig) {
+    /// Has the machine be known as `config`, which differs in names only: they are those of the host, whose directory
+    /// `root` is to be the root of this process, or without one those that this process knows.
+    pub(super) fn describe_as(&mut self, config: VmConfig, root: Option<PathBuf>) {
         self.config = VmConfig { engine: self.config.engine, ..config };
+        self.root = root;
     }
+}
+
+/// What is called `path` where `root` is the root. It is in `root`, however often `path` goes up.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    let mut parts = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => parts.push(name),
+            Component::ParentDir => drop(parts.pop()),
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
+    root.join(parts.iter().collect::<PathBuf>())
 }
 
 /// A guest that runs on threads of its own. Dropping it stops the guest.
@@ -201,12 +228,14 @@ impl RunningVm {
         path: Option<&Path>,
         limits: Option<&RateLimiterConfig>,
     ) -> Result<(), DeviceError> {
-        let Kept { devices, config, .. } = &mut self.kept;
+        let Kept { devices, config, root, .. } = &mut self.kept;
         let (handles, disk) = (devices.handles(), config.disks.get_mut(index));
         let disk = disk.ok_or(DeviceError::NoSuch { kind: "disk", index })?;
         if path.is_some() || limits.is_none() {
             handles.update_disk(index, path)?;
-            disk.path = path.map_or_else(|| disk.path.clone(), Path::to_owned);
+            let known_as =
+                |path| root.as_deref().map_or_else(|| PathBuf::from(path), |root| below(root, path));
+            disk.path = path.map_or_else(|| disk.path.clone(), known_as);
         }
         if let Some(limits) = limits {
             handles.limit_disk(index, limits)?;
@@ -351,4 +380,16 @@ pub(crate) fn raise(event: &OwnedFd) -> bool {
         tracing::error!(%error, "cannot signal a thread");
     }
     result.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_names_is_in_the_root() {
+        for path in ["a/disk", "/a/disk", "./a/disk", "../../a/disk", "b/../../../a/./disk"] {
+            assert_eq!(below("/srv/vm".as_ref(), path.as_ref()), Path::new("/srv/vm/a/disk"), "{path}");
+        }
+    }
 }

@@ -124,6 +124,7 @@ fn start(
     if jail.is_some() || control.is_none() {
         paths::enter_socket_directory(&mut config).map_err(text)?;
     }
+    let root = jail.as_ref().and_then(|jail| jail.root.clone());
     let sockets = config.vsock.is_some().then_some(Path::new("."));
     let jail = jail.map(Jail::prepare).transpose().map_err(text)?;
     let start = StartEvents::before(events);
@@ -137,7 +138,7 @@ fn start(
     };
     // The machine has duplicates of those that it wants.
     drop(known.taps);
-    vm.describe_as(known.config);
+    vm.describe_as(known.config, root);
     if let Some(listener) = known.debugger {
         vm.debug_at(listener);
     }
