@@ -31,8 +31,9 @@ impl KvmMachine {
     /// # Errors
     /// KVM refused.
     pub(crate) fn create(host: &Host) -> Result<Self, KvmError> {
-        let fd = Arc::new(create_vm(host)?);
+        // First, as it takes longest.
         let probe = Probe::start(host)?;
+        let fd = Arc::new(create_vm(host)?);
         fd.create_irq_chip().map_err(KvmError::call("create the interrupt controllers"))?;
         // The dummy speaker answers port 0x61, which kernels read to calibrate by the PIT.
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
