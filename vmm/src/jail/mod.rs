@@ -21,6 +21,7 @@ mod root;
 mod user;
 
 pub use config::JailConfig;
+pub(crate) use root::on_host;
 
 use std::io;
 use std::path::Path;

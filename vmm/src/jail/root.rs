@@ -1,7 +1,7 @@
 //! The root of a jail: an empty file system in memory, read-only, with at most one directory of the host's in it.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, mkdirat};
 use rustix::io::Errno;
@@ -58,6 +58,19 @@ fn clone_mount(path: &Path) -> Result<OwnedFd, Errno> {
     open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
 }
 
+/// What the host calls `path` of a jail whose root is its directory `root`: something in there, however often `path` goes up.
+pub(crate) fn on_host(root: &Path, path: &Path) -> PathBuf {
+    let mut parts = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => parts.push(name),
+            Component::ParentDir => drop(parts.pop()),
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
+    root.join(parts.iter().collect::<PathBuf>())
+}
+
 /// pivot_root(2): the new root is mounted on top of the old one, they change places, and the old one is unmounted from
 /// on top of the new one. No directory is needed to put it.
 fn enter(new: &OwnedFd) -> Result<(), Errno> {
@@ -77,4 +90,16 @@ fn attach(sockets: &OwnedFd) -> Result<(), Errno> {
     move_mount(sockets.as_fd(), "", CWD, SOCKETS, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     mount_remount(SOCKETS, MountFlags::BIND | MountFlags::RDONLY | HARMLESS, "")?;
     chdir(SOCKETS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_in_the_jail_is_in_its_root() {
+        for path in ["a/disk", "/a/disk", "./a/disk", "../../a/disk", "b/../../../a/./disk"] {
+            assert_eq!(on_host("/srv/vm".as_ref(), path.as_ref()), Path::new("/srv/vm/a/disk"), "{path}");
+        }
+    }
 }

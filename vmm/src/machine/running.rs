@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -26,6 +26,7 @@ use crate::cpu::CpuError;
 use crate::cpu::debug::Traps;
 use crate::cpu::thread::Outcome;
 use crate::gdb::{self, Debugger};
+use crate::jail;
 use crate::memory::GuestMemory;
 use crate::profile::Profile;
 use crate::snapshot::memory::{self, Ram};
@@ -89,19 +90,6 @@ impl Kept {
         self.config = VmConfig { engine: self.config.engine, ..config };
         self.root = root;
     }
-}
-
-/// What is called `path` where `root` is the root. It is in `root`, however often `path` goes up.
-fn below(root: &Path, path: &Path) -> PathBuf {
-    let mut parts = Vec::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => parts.push(name),
-            Component::ParentDir => drop(parts.pop()),
-            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
-        }
-    }
-    root.join(parts.iter().collect::<PathBuf>())
 }
 
 /// A guest that runs on threads of its own. Dropping it stops the guest.
@@ -234,7 +222,7 @@ impl RunningVm {
         if path.is_some() || limits.is_none() {
             handles.update_disk(index, path)?;
             let known_as =
-                |path| root.as_deref().map_or_else(|| PathBuf::from(path), |root| below(root, path));
+                |path| root.as_deref().map_or_else(|| PathBuf::from(path), |root| jail::on_host(root, path));
             disk.path = path.map_or_else(|| disk.path.clone(), known_as);
         }
         if let Some(limits) = limits {
@@ -380,16 +368,4 @@ pub(crate) fn raise(event: &OwnedFd) -> bool {
         tracing::error!(%error, "cannot signal a thread");
     }
     result.is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_client_names_is_in_the_root() {
-        for path in ["a/disk", "/a/disk", "./a/disk", "../../a/disk", "b/../../../a/./disk"] {
-            assert_eq!(below("/srv/vm".as_ref(), path.as_ref()), Path::new("/srv/vm/a/disk"), "{path}");
-        }
-    }
 }
