@@ -24,6 +24,7 @@ Examples:
   carve vm boot --engine kvm --cpus 2,affinity=0:1 --kernel bzImage --initrd initramfs.cpio
   carve vm boot --config vm.json --api-sock /tmp/vm.sock
   carve vm boot --kernel vmlinux --disk root.ext4 --net tap=tap0 --dry-run
+  carve vm boot --kernel vmlinux --initrd initramfs.cpio --gdb /tmp/vm.gdb
 
 The guest's serial console is on standard input and output, unless --console says where its console is; Ctrl-A x
 ends the guest. Exit status: 0 when the guest powers off or

@@ -20,6 +20,7 @@ Examples:
   carve vm restore --state vm.state --memory vm.memory
   carve vm restore --state vm.state --memory vm.memory --api-sock /tmp/clone.sock --disk 0=clone.img --net 0=tap7
   carve vm restore --state vm.state --memory vm.memory --api-sock /tmp/clone.sock --paused
+  carve vm restore --state vm.state --memory vm.memory --gdb /tmp/clone.gdb
 
 The memory's file must stay as it is while the machine runs: its pages are the machine's until it writes them, so many
 machines can start from one snapshot at once. A disk or a card is called by the name it was given, or by its number,
